@@ -1,0 +1,67 @@
+# garch_platform: `make` or `make help` lists the targets.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= $(firstword $(shell command -v python3.11 python3))
+WORKERS ?= 2
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: venv
+venv: $(STAMP) ## create .venv and install the tested set of packages (2-3 minutes, once)
+
+$(STAMP): pyproject.toml constraints.txt
+	@[ -n "$(PYTHON)" ] && "$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Python 3.11 or newer is needed; name one: make venv PYTHON=/path/to/python3.11"; exit 1; }
+	@[ -x $(BIN)/python ] || "$(PYTHON)" -m venv .venv
+	@echo "Installing $$(grep -c == constraints.txt) packages into .venv (2-3 minutes the first time) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input \
+	  -c constraints.txt -e '.[dev]'
+	@touch $(STAMP)
+	@echo "Installed: $$($(BIN)/python --version), $$($(BIN)/dagster --version)"
+
+.PHONY: demo
+demo: venv ## rank pairs on real bars shipped with a dependency, and on a simulated market
+	@$(BIN)/garch demo
+
+.PHONY: ui
+ui: venv ## open the Dagster UI of the demo on http://127.0.0.1:3000
+	@$(BIN)/garch ui
+
+.PHONY: refresh
+refresh: venv ## run the history, daily and ranking jobs for what is new
+	@$(BIN)/garch refresh
+
+.PHONY: system
+system: ## install PostgreSQL's binaries and Chromium from Debian's packages where absent
+	@.ci/system_packages
+
+.PHONY: test
+test: venv system ## set up all that the tests need, and run them
+	@$(BIN)/python -m pytest -n $(WORKERS)
+
+.PHONY: lint
+lint: venv ## ruff (with its security rules), formatting, mypy
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+
+.PHONY: format
+format: venv ## rewrite the sources in the project's format
+	@$(BIN)/ruff format
+	@$(BIN)/ruff check --fix
+
+.PHONY: bench
+bench: venv ## run the benchmarks
+	@for script in benchmarks/bench_*.py; do [ -e "$$script" ] || continue; \
+	  echo "$$script"; $(BIN)/python "$$script"; done
+
+.PHONY: clean
+clean: ## remove caches and builds (never .venv and never a workspace)
+	@rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@find garch_platform garch_platform_tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

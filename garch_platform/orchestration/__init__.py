@@ -1,0 +1,1 @@
+"""The Dagster side: partitions, assets, checks, jobs, schedules, sensors and the launcher."""

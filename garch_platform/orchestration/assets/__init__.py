@@ -1,0 +1,127 @@
+"""The asset graph in one place: what each asset is partitioned by, depends on, and writes to.
+
+::
+
+    bar_history ──> feature_history          symbol (bulk past)
+                          │
+    raw_bars ────────> features ──> stability ──> garch_models     symbol x trading day
+                                                       │
+                                                 pair_rankings     sector x trading day
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import dagster as dg
+
+from garch_platform.bars import BAR_SCHEMA
+from garch_platform.orchestration.assets.bars import bar_history, raw_bars
+from garch_platform.orchestration.assets.features import LAKE_COLUMNS, feature_history, features
+from garch_platform.orchestration.assets.models import garch_models, stability
+from garch_platform.orchestration.assets.pairs import pair_rankings
+from garch_platform.orchestration.metadata import database_schema, frame_schema
+from garch_platform.orchestration.partitions import DATE, SYMBOL, Partitions
+from garch_platform.quant.features import FEATURE_SCHEMA
+from garch_platform.store.schema import METADATA
+
+__all__ = ["build_assets"]
+
+OWNERS = ["team:research"]
+SINGLE_RUN = dg.BackfillPolicy.single_run()
+
+
+def build_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
+    """Bind the asset bodies to the partitions of one workspace."""
+    of_symbol = dg.MultiToSingleDimensionPartitionMapping(partition_dimension_name=SYMBOL)
+    same_day = dg.MultiPartitionMapping({DATE: dg.DimensionPartitionMapping(DATE, dg.IdentityPartitionMapping())})
+    return [
+        _lake_asset(bar_history, partitions.symbols, "bars", "bars", BAR_SCHEMA),
+        _lake_asset(feature_history, partitions.symbols, "features", "features", FEATURE_SCHEMA | LAKE_COLUMNS),
+        _lake_asset(raw_bars, partitions.symbol_days, "bars", "bars", BAR_SCHEMA),
+        _lake_asset(
+            features,
+            partitions.symbol_days,
+            "features",
+            "features",
+            FEATURE_SCHEMA | LAKE_COLUMNS,
+            deps=[dg.AssetDep("feature_history", partition_mapping=of_symbol)],
+        ),
+        _database_asset(
+            stability,
+            partitions.symbol_days,
+            "models",
+            "variance_stability_tracking",
+            ("symbol", "test_date"),
+            kinds={"statsmodels"},
+            deps=["features"],
+        ),
+        _database_asset(
+            garch_models,
+            partitions.symbol_days,
+            "models",
+            "garch_models",
+            ("symbol", "fit_date"),
+            kinds={"arch"},
+            deps=["features", "stability"],
+        ),
+        _database_asset(
+            pair_rankings,
+            partitions.sector_days,
+            "pairs",
+            "pair_rankings",
+            ("sector", "ranking_date"),
+            kinds={"statsmodels"},
+            deps=[dg.AssetDep(name, partition_mapping=same_day) for name in ("features", "stability", "garch_models")],
+        ),
+    ]
+
+
+def _lake_asset(
+    body: Callable[..., Any],
+    partitions_def: dg.PartitionsDefinition[str],
+    group: str,
+    table: str,
+    schema: Mapping[str, Any],
+    *,
+    deps: list[Any] | None = None,
+) -> dg.AssetsDefinition:
+    return dg.asset(
+        partitions_def=partitions_def,
+        group_name=group,
+        kinds={"polars", "deltalake"},
+        owners=OWNERS,
+        deps=deps,
+        io_manager_key="lake_io",
+        backfill_policy=SINGLE_RUN,
+        metadata={"table": table, "dagster/column_schema": frame_schema(schema)},
+    )(body)
+
+
+def _database_asset(
+    body: Callable[..., Any],
+    partitions_def: dg.PartitionsDefinition[str],
+    group: str,
+    table: str,
+    key_columns: tuple[str, str],
+    *,
+    kinds: set[str],
+    deps: list[Any],
+) -> dg.AssetsDefinition:
+    name_column, date_column = key_columns
+    return dg.asset(
+        partitions_def=partitions_def,
+        group_name=group,
+        kinds={"polars", "sql", *kinds},
+        owners=OWNERS,
+        deps=deps,
+        io_manager_key="database_io",
+        backfill_policy=SINGLE_RUN,
+        metadata={
+            "table": table,
+            "name_column": name_column,
+            "date_column": date_column,
+            "dagster/column_schema": database_schema(METADATA.tables[table]),
+        },
+    )(body)

@@ -1,0 +1,113 @@
+"""Features: returns, z-scores and rolling statistics of every bar."""
+
+from collections.abc import Sequence
+
+import dagster as dg
+import polars as pl
+
+from garch_platform.orchestration.metadata import plot, report_keys
+from garch_platform.orchestration.partitions import KeySet
+from garch_platform.orchestration.windows import previous_features
+from garch_platform.orchestration.workspace import Workspace
+from garch_platform.quant.features import FeatureWindows, compute_features
+
+__all__ = ["LAKE_COLUMNS", "compute", "feature_history", "features"]
+
+LAKE_COLUMNS = {
+    "timeframe": pl.String,
+    "feature_date": pl.Date,
+    "computation_method": pl.String,
+    "data_source": pl.String,
+}
+"""Columns that the lake's ``features`` table holds beside those that `compute_features` makes."""
+
+METHOD = "expanding_window_t_minus_1"
+
+
+def feature_history(
+    context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace], bar_history: pl.DataFrame
+) -> dg.Output[pl.DataFrame]:
+    """Features of a symbol's whole bulk past; the state from which daily features go on."""
+    keys = KeySet.of(context.partition_keys)
+    rows = compute(workspace, bar_history, previous=None)
+    summary = rows.group_by("symbol").agg(rows=pl.len()).with_columns(status=pl.lit("ok"))
+    report_keys(context, keys, summary)
+    return dg.Output(rows, metadata=_shown(workspace, rows))
+
+
+def features(
+    context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace], raw_bars: pl.DataFrame
+) -> dg.Output[pl.DataFrame]:
+    """Log close, log return, z-score on t-1 statistics, rolling mean and deviation, annualised volatility, moving averages and RSI of one session, continued from the rows before it.
+
+    A symbol whose stored features do not reach its last earlier bar is computed again from all its bars.
+    """  # noqa: E501
+    keys = KeySet.of(context.partition_keys)
+    windows = _windows(workspace)
+    previous = previous_features(workspace, keys.names, keys.start, rows=windows.tail)
+    broken = _broken_chains(workspace, keys, previous)
+    continued = compute(workspace, raw_bars.filter(~pl.col("symbol").is_in(broken)), previous=previous)
+    rebuilt = compute(workspace, _all_bars(workspace, broken, keys), previous=None)
+    rows = pl.concat([continued, rebuilt]).filter(pl.col("session_date").is_in(keys.dates))
+    summary = rows.group_by("symbol", "session_date").agg(rows=pl.len()).with_columns(status=pl.lit("ok"))
+    report_keys(context, keys, summary, date_column="session_date")
+    return dg.Output(rows, metadata=_shown(workspace, rows) | {"rebuilt_from_bars": ", ".join(broken) or "none"})
+
+
+def _windows(workspace: Workspace) -> FeatureWindows:
+    return FeatureWindows(**workspace.settings.features.model_dump())
+
+
+def compute(workspace: Workspace, bars: pl.DataFrame, *, previous: pl.DataFrame | None) -> pl.DataFrame:
+    """Features of ``bars`` as the lake stores them, continued from the rows ``previous``."""
+    timeframe = workspace.settings.timeframe
+    rows = compute_features(
+        bars.select("symbol", "timestamp", "session_date", "close"),
+        windows=_windows(workspace),
+        bars_per_year=workspace.calendar.bars_per_year(timeframe),
+        intraday=not timeframe.is_daily,
+        previous=previous,
+    )
+    sources = bars.select("symbol", "timestamp", "timeframe", "data_source")
+    return rows.join(sources, on=["symbol", "timestamp"], how="left").with_columns(
+        feature_date=pl.col("session_date"), computation_method=pl.lit(METHOD)
+    )
+
+
+def _broken_chains(workspace: Workspace, keys: KeySet, previous: pl.DataFrame) -> list[str]:
+    before = workspace.calendar.previous(keys.start)
+    last_bars = workspace.lake.scan(
+        "bars",
+        timeframe=workspace.settings.timeframe.name,
+        symbols=list(keys.names),
+        start=workspace.calendar.window_start(before, 20),
+        end=before,
+        columns=["symbol", "session_date"],
+    )
+    bars = last_bars.group_by("symbol").agg(bars_end=pl.col("session_date").max()).collect()
+    ends = previous.group_by("symbol").agg(features_end=pl.col("session_date").max())
+    late = bars.join(ends, on="symbol", how="left").filter(
+        pl.col("features_end").is_null() | (pl.col("features_end") < pl.col("bars_end"))
+    )
+    return sorted(late["symbol"])
+
+
+def _all_bars(workspace: Workspace, symbols: Sequence[str], keys: KeySet) -> pl.DataFrame:
+    return workspace.lake.scan(
+        "bars", timeframe=workspace.settings.timeframe.name, symbols=list(symbols), end=keys.end
+    ).collect()
+
+
+def _shown(workspace: Workspace, rows: pl.DataFrame) -> dict[str, object]:
+    recent = rows.drop_nulls("volatility_annualized").sort("timestamp").group_by("symbol").tail(500)
+
+    def draw(axes: object) -> None:
+        for (symbol,), line in recent.group_by("symbol", maintain_order=True):
+            label = str(symbol) if recent["symbol"].n_unique() <= 8 else None
+            axes.plot(line["timestamp"], line["volatility_annualized"], lw=0.7, label=label)  # type: ignore[attr-defined]
+        axes.set_ylabel("annualised", fontsize=7)  # type: ignore[attr-defined]
+
+    return {
+        "rolling_volatility": plot(draw, title="Rolling volatility, annualised fraction"),
+        "lake_version_read": workspace.lake.version("bars") or 0,
+    }

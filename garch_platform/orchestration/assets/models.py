@@ -1,0 +1,110 @@
+"""Stability verdicts and GARCH fits, one row a symbol and session."""
+
+from datetime import date
+
+import dagster as dg
+import numpy as np
+import polars as pl
+
+from garch_platform.orchestration.metadata import plot, report_keys
+from garch_platform.orchestration.partitions import KeySet
+from garch_platform.orchestration.windows import Window, read_window
+from garch_platform.orchestration.workspace import Workspace
+from garch_platform.quant.stability import StabilityGate, apply_gate, stability_tests
+from garch_platform.quant.volatility import fit_garch_batch
+
+__all__ = ["garch_models", "stability"]
+
+
+def stability(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> dg.Output[pl.DataFrame]:
+    """ARCH-LM, rolling-deviation variation and Ljung-Box of the formation window's returns, with a verdict and its reason under the configured gate.
+
+    ARCH-LM on returns says "there is something to model", not "a model would be unstable".
+    """  # noqa: E501
+    keys = KeySet.of(context.partition_keys)
+    tables, version = [], None
+    for day in keys.dates:
+        window = read_window(workspace, keys.names, day, sessions=workspace.settings.formation.sessions)
+        tables.append(_verdicts(workspace, window))
+        version = window.version
+    rows = pl.concat(tables)
+    report_keys(context, keys, rows.select("symbol", "test_date", "is_stable", "filter_reason", status=pl.lit("ok")), date_column="test_date")
+    counts = rows.group_by(verdict=pl.col("filter_reason").fill_null("stable")).len().sort("verdict")
+    chart = plot(lambda axes: axes.barh(counts["verdict"], counts["len"]), title="Verdicts")
+    return dg.Output(rows, metadata={"verdicts": chart, "stable": int(rows["is_stable"].sum()), "lake_version_read": version or 0})
+
+
+def _verdicts(workspace: Workspace, window: Window) -> pl.DataFrame:
+    settings = workspace.settings.stability
+    tests = stability_tests(
+        window.returns,
+        test_window=settings.test_window,
+        arch_lags=settings.arch_lags,
+        ljung_box_lags=settings.ljung_box_lags,
+        min_observations=settings.min_observations,
+    )
+    verdicts = apply_gate(tests, StabilityGate(**settings.gates[settings.gate].model_dump()))
+    return _stamp(window, verdicts, "test_date").with_columns(
+        gate=pl.lit(settings.gate),
+        test_window=pl.lit(settings.test_window),
+        arch_lags=pl.lit(settings.arch_lags),
+        ljung_box_lags=pl.lit(settings.ljung_box_lags),
+    ).drop("reason")
+
+
+def garch_models(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> dg.Output[pl.DataFrame]:
+    """GARCH(1,1) of every symbol by maximum likelihood, normal and Student-t, each with its health; the one of lower BIC is selected.
+
+    A fit that fails is a row with its status and reason.
+    """  # noqa: E501
+    keys = KeySet.of(context.partition_keys)
+    tables, version = [], None
+    for day in keys.dates:
+        window = read_window(workspace, keys.names, day, sessions=workspace.settings.garch.sessions)
+        tables.append(_fits(workspace, window))
+        version = window.version
+    rows = pl.concat(tables)
+    chosen = rows.filter(pl.col("is_selected") | pl.col("status").is_in(["failed", "insufficient"])).unique(["symbol", "fit_date"])
+    report_keys(context, keys, chosen.select("symbol", "fit_date", "status", "reason", "distribution", "persistence"), date_column="fit_date")
+    persistence = chosen["persistence"].drop_nulls()
+    chart = plot(lambda axes: axes.hist(persistence, bins=20, range=(min(0.5, *persistence, 1.0), 1.0)), title="Persistence (alpha + beta)")
+    return dg.Output(
+        rows,
+        metadata={"persistence": chart, "lake_version_read": version or 0, "failed": int((rows["status"] == "failed").sum())},
+    )
+
+
+def _fits(workspace: Workspace, window: Window) -> pl.DataFrame:
+    settings = workspace.settings
+    per_year = settings.calendar.bars_per_year(settings.formation_timeframe)
+    tables = []
+    for distribution in settings.garch.distributions:
+        batch = fit_garch_batch(
+            window.returns,
+            dist=distribution,
+            min_observations=settings.garch.min_observations,
+            weak_observations=settings.garch.weak_observations,
+        )
+        table = batch.table.rename(lambda name: f"se_{name.removesuffix('_se')}" if name.endswith("_se") else name)
+        tables.append(_stamp(window, table, "fit_date").with_columns(distribution=pl.lit(distribution)))
+    unconditional = pl.col("omega") / (1 - pl.col("persistence"))
+    usable = pl.col("status").is_in(["ok", "weak"])
+    best = pl.when(usable).then(pl.col("bic")).min().over("symbol")
+    return pl.concat(tables).with_columns(
+        model=pl.lit("GARCH(1,1)"),
+        timeframe=pl.lit(settings.formation_timeframe.name),
+        volatility_annualized=pl.when(pl.col("persistence") < 1).then((unconditional * per_year).sqrt()),
+        is_selected=(usable & (pl.col("bic") == best)).fill_null(False),
+    )
+
+
+def _stamp(window: Window, table: pl.DataFrame, date_column: str) -> pl.DataFrame:
+    day: date = window.end
+    return table.with_columns(
+        pl.Series("symbol", window.symbols, dtype=pl.String),
+        pl.Series("input_hash", [window.hashes[name] for name in window.symbols], dtype=pl.String),
+        pl.lit(day).alias(date_column),
+        window_start=pl.lit(window.start),
+        window_end=pl.lit(window.end),
+        lake_version=pl.lit(window.version, pl.Int64),
+    ).with_columns(pl.selectors.float().replace(np.inf, None))

@@ -1,0 +1,90 @@
+"""Checks of bars: the batch, duplicates, gaps, outliers."""
+
+import dagster as dg
+import polars as pl
+
+from garch_platform.bars import BAR_KEY, BAR_SCHEMA
+from garch_platform.orchestration.checks.evidence import evidence, flag_keys
+from garch_platform.orchestration.partitions import KeySet
+from garch_platform.orchestration.workspace import Workspace
+from garch_platform.quant.bar_outliers import find_outliers
+from garch_platform.quant.bar_quality import find_gaps
+
+__all__ = ["batch_quality", "duplicates", "gaps", "outliers"]
+
+
+def batch_quality(
+    context: dg.AssetCheckExecutionContext, workspace: dg.ResourceParam[Workspace], raw_bars: pl.DataFrame
+) -> dg.AssetCheckResult:
+    """The batch meets the bar contract and no more than `quality.max_rejected_share` of it was quarantined (blocks)."""
+    keys = KeySet.of(context.partition_keys)
+    rejected = workspace.database.read_table("rejections", asset=["raw_bars"], symbol=list(keys.names))
+    in_keys = [str(day) for day in keys.dates] + [f"{keys.start}..{keys.end}"]
+    rejected = rejected.filter(pl.col("partition_key").is_in(in_keys))
+    total = len(raw_bars) + len(rejected)
+    share = len(rejected) / total if total else 0.0
+    lacking = sorted(set(BAR_SCHEMA) - set(raw_bars.columns))
+    limit = workspace.settings.quality.max_rejected_share
+    return dg.AssetCheckResult(
+        passed=share <= limit and not lacking,
+        metadata={
+            "rejected_share": share,
+            "allowed_share": limit,
+            "missing_columns": ", ".join(lacking) or "none",
+            **evidence(rejected.select("symbol", "timestamp", "reason", "detail")),
+        },
+    )
+
+
+def duplicates(context: dg.AssetCheckExecutionContext, raw_bars: pl.DataFrame) -> dg.AssetCheckResult:
+    """No two stored bars share (symbol, timeframe, timestamp, feed) (blocks)."""
+    twice = raw_bars.filter(pl.struct(BAR_KEY).is_duplicated())
+    return dg.AssetCheckResult(passed=twice.is_empty(), metadata=evidence(twice.select(*BAR_KEY, "close")))
+
+
+def gaps(
+    context: dg.AssetCheckExecutionContext, workspace: dg.ResourceParam[Workspace], raw_bars: pl.DataFrame
+) -> dg.AssetCheckResult:
+    """Every bar that the calendar expects is there; a symbol without any bar in the session is named (warns)."""
+    keys = KeySet.of(context.partition_keys)
+    calendar, timeframe = workspace.calendar, workspace.settings.timeframe
+    expected = pl.concat(
+        calendar.expected_timestamps(day, timeframe).to_frame().with_columns(session_date=pl.lit(day))
+        for day in keys.dates
+    )
+    found = find_gaps(raw_bars, expected.select("session_date", "timestamp"))
+    present = raw_bars.select("symbol", "session_date").unique()
+    pairs = pl.DataFrame({"symbol": keys.names}).join(pl.DataFrame({"session_date": keys.dates}), how="cross")
+    silent = pairs.join(present, on=["symbol", "session_date"], how="anti")
+    flag_keys(context, keys, silent.with_columns(detail=pl.lit("no bar in this session")), "session_date")
+    missing = found.filter(pl.col("missing") > 0)
+    return dg.AssetCheckResult(
+        passed=silent.is_empty() and missing.is_empty(),
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={
+            "symbols_without_bars": ", ".join(silent["symbol"].unique().sort()) or "none",
+            "missing_bars": int(missing["missing"].sum()),
+            **evidence(missing.sort("missing", descending=True)),
+        },
+    )
+
+
+def outliers(
+    context: dg.AssetCheckExecutionContext, workspace: dg.ResourceParam[Workspace], raw_bars: pl.DataFrame
+) -> dg.AssetCheckResult:
+    """No single-bar spike and no move that looks like an unadjusted split since the session before (warns)."""
+    keys = KeySet.of(context.partition_keys)
+    before = workspace.calendar.previous(keys.start)
+    earlier = workspace.lake.scan(
+        "bars",
+        timeframe=workspace.settings.timeframe.name,
+        symbols=list(keys.names),
+        start=before,
+        end=before,
+    ).collect()
+    bars = pl.concat([earlier.select(raw_bars.columns), raw_bars])
+    found = find_outliers(bars, max_log_move=workspace.settings.quality.max_log_move)
+    recent = found.filter(pl.col("timestamp") >= raw_bars["timestamp"].min()) if len(raw_bars) else found
+    return dg.AssetCheckResult(
+        passed=recent.is_empty(), severity=dg.AssetCheckSeverity.WARN, metadata=evidence(recent)
+    )

@@ -1,0 +1,48 @@
+"""All definitions of one workspace: partitions, assets, checks, jobs, schedules, sensors, resources."""
+
+from __future__ import annotations
+
+import warnings
+from functools import cached_property
+
+import dagster as dg
+
+from garch_platform.orchestration.assets import build_assets
+from garch_platform.orchestration.checks import build_checks
+from garch_platform.orchestration.io_managers import DatabaseIOManager, LakeIOManager
+from garch_platform.orchestration.jobs import build_jobs
+from garch_platform.orchestration.partitions import Partitions
+from garch_platform.orchestration.schedules import build_schedules
+from garch_platform.orchestration.sensors import build_sensors
+from garch_platform.orchestration.workspace import Workspace
+
+__all__ = ["CodeLocation"]
+
+for _announced in (dg.BetaWarning, dg.PreviewWarning):
+    warnings.filterwarnings("ignore", category=_announced)
+
+
+class CodeLocation:
+    """The definitions that Dagster loads for ``workspace``."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace = workspace
+        self.partitions = Partitions.of(workspace.settings)
+
+    @cached_property
+    def definitions(self) -> dg.Definitions:
+        """The one Definitions object; runs are in process, because a lake table has one writer."""
+        jobs = {job.name: job for job in build_jobs(self.partitions)}
+        return dg.Definitions(
+            assets=build_assets(self.partitions),
+            asset_checks=build_checks(self.partitions),
+            jobs=list(jobs.values()),
+            schedules=build_schedules(self.workspace, self.partitions),
+            sensors=build_sensors(self.workspace, self.partitions, jobs),
+            resources={
+                "workspace": self.workspace,
+                "lake_io": LakeIOManager(self.workspace),
+                "database_io": DatabaseIOManager(self.workspace),
+            },
+            executor=dg.in_process_executor,
+        )

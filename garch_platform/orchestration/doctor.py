@@ -1,0 +1,175 @@
+"""``garch doctor``: what is wrong with this machine or workspace, each problem with its remedy."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from garch_platform.errors import GarchPlatformError
+from garch_platform.orchestration.workspace import Workspace
+
+__all__ = ["Finding", "diagnose"]
+
+UI_PORT = 3000
+MINIMUM_FREE_BYTES = 1_000_000_000
+SESSIONS_BEHIND = 1
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One check: its level, what was seen, and what to do about it."""
+
+    check: str
+    level: Literal["ok", "warning", "error"]
+    state: str
+    remedy: str = ""
+
+
+def diagnose(workspace: Workspace, *, now: datetime | None = None) -> list[Finding]:
+    """Run every check; one that cannot run is itself a finding."""
+    moment = now or datetime.now(UTC)
+    checks: list[Callable[[], Iterator[Finding]]] = [
+        _python,
+        lambda: _folder(workspace),
+        lambda: _database(workspace),
+        lambda: _lake(workspace),
+        lambda: _source(workspace),
+        lambda: _symbols(workspace),
+        lambda: _calendar(workspace, moment),
+        lambda: _keys(workspace, moment),
+        lambda: _freshness(workspace, moment),
+        _port,
+    ]
+    findings: list[Finding] = []
+    for check in checks:
+        try:
+            findings += check()
+        except GarchPlatformError as error:
+            findings.append(Finding(type(error).__name__, "error", str(error), "see the message"))
+    return findings
+
+
+def _python() -> Iterator[Finding]:
+    version = ".".join(map(str, sys.version_info[:3]))
+    fine = sys.version_info >= (3, 11)
+    yield Finding("python", "ok" if fine else "error", version, "" if fine else "install Python 3.11 or newer")
+
+
+def _folder(workspace: Workspace) -> Iterator[Finding]:
+    folder = workspace.settings.workspace
+    if not folder.is_dir():
+        yield Finding("workspace", "error", f"{folder} does not exist", "run `garch init`")
+        return
+    free = shutil.disk_usage(folder).free
+    fine = free > MINIMUM_FREE_BYTES
+    yield Finding(
+        "workspace",
+        "ok" if fine else "warning",
+        f"{folder}, {free / 1e9:.1f} GB free",
+        "" if fine else "free some space: a write that does not fit is refused",
+    )
+
+
+def _database(workspace: Workspace) -> Iterator[Finding]:
+    database = workspace.database
+    if not workspace.settings.storage.database_url and not (workspace.settings.workspace / "garch.db").is_file():
+        yield Finding("database", "error", "no database yet", "run `garch init`")
+        return
+    current = database.is_current()
+    yield Finding(
+        "database",
+        "ok" if current else "error",
+        f"{database.engine.dialect.name}, revision {database.current_revision()}",
+        "" if current else "run `garch init`: it migrates the database to the newest revision",
+    )
+
+
+def _lake(workspace: Workspace) -> Iterator[Finding]:
+    for table in ("bars", "features"):
+        version = workspace.lake.version(table)
+        yield Finding(
+            f"lake {table}",
+            "ok" if version is not None else "warning",
+            f"version {version}" if version is not None else "empty",
+            "" if version is not None else "run `garch refresh`",
+        )
+
+
+def _source(workspace: Workspace) -> Iterator[Finding]:
+    kind = workspace.settings.universe.source
+    if kind != "files":
+        yield Finding("source", "ok", kind)
+        return
+    path: Path = workspace.settings.files_path
+    present = path.is_file() or (path.is_dir() and any(path.iterdir()))
+    yield Finding(
+        "source",
+        "ok" if present else "warning",
+        f"files in {path}" if present else f"no files in {path}",
+        "" if present else "put Parquet or CSV bars there, or set files.path",
+    )
+
+
+def _symbols(workspace: Workspace) -> Iterator[Finding]:
+    count = len(workspace.registry.entries()) if workspace.settings.registry_path.is_file() else 0
+    yield Finding(
+        "symbols",
+        "ok" if count else "warning",
+        f"{count} registered",
+        "" if count else "run `garch symbols add SYMBOL --sector technology`",
+    )
+
+
+def _calendar(workspace: Workspace, now: datetime) -> Iterator[Finding]:
+    last = workspace.calendar.last_closed(now)
+    yield Finding("calendar", "ok", f"{workspace.calendar.name}, last closed session {last}")
+
+
+def _keys(workspace: Workspace, now: datetime) -> Iterator[Finding]:
+    window = workspace.settings.trading_days
+    last = min(window.end or now.date(), now.date())
+    if last < window.start or not workspace.settings.registry_path.is_file():
+        return
+    count = len(workspace.registry.entries()) * len(workspace.calendar.sessions(window.start, last))
+    fine = count <= window.max_keys
+    yield Finding(
+        "partition keys",
+        "ok" if fine else "warning",
+        f"{count:,} symbol x session keys (advised limit {window.max_keys:,})",
+        "" if fine else "advance trading_days.start: earlier sessions then count as bulk past",
+    )
+
+
+def _freshness(workspace: Workspace, now: datetime) -> Iterator[Finding]:
+    coverage = workspace.lake.coverage("bars", workspace.settings.timeframe.name)
+    if coverage.is_empty():
+        return
+    window = workspace.settings.trading_days
+    closed = workspace.calendar.last_closed(now)
+    wanted = min(window.end, closed) if window.end else closed
+    newest = coverage["last_session"].max()
+    behind = len(workspace.calendar.sessions(newest, wanted)) - 1 if newest < wanted else 0  # type: ignore[arg-type,operator]
+    fine = behind <= SESSIONS_BEHIND
+    yield Finding(
+        "freshness",
+        "ok" if fine else "warning",
+        f"newest bars {newest}, {behind} sessions behind {wanted}",
+        "" if fine else "run `garch refresh`",
+    )
+
+
+def _port() -> Iterator[Finding]:
+    with socket.socket() as probe:
+        taken = probe.connect_ex(("127.0.0.1", UI_PORT)) == 0
+    yield Finding(
+        "port",
+        "warning" if taken else "ok",
+        f"{UI_PORT} is {'taken' if taken else 'free'}",
+        "another program serves there (perhaps `garch ui`); use `garch ui --port N`" if taken else "",
+    )

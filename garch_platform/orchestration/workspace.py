@@ -1,0 +1,188 @@
+"""A workspace: one settings tree with its lake, database, symbol registry and source of bars.
+
+The one place where adapters are wired together. Assets, sensors and the CLI receive a `Workspace`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, timedelta
+from functools import cached_property
+from pathlib import Path
+
+import polars as pl
+
+from garch_platform.bars import BAR_KEY, BAR_SCHEMA
+from garch_platform.errors import GarchPlatformError
+from garch_platform.sessions import FIRST_DAY, TradingCalendar
+from garch_platform.settings import ALL_SYMBOLS, Settings
+from garch_platform.sources import (
+    BarSource,
+    FilesSource,
+    SampleSource,
+    SimulatedSource,
+    load_symbol_directory,
+)
+from garch_platform.store.database import Database
+from garch_platform.store.lake import Lake
+from garch_platform.store.registry import SymbolRegistry
+from garch_platform.store.symbols import SymbolChanges, sync_symbols
+
+__all__ = ["PROMOTED_SOURCES", "Workspace"]
+
+PROMOTED_SOURCES = ("alpaca",)
+"""``data_source`` values of live bars that research may use."""
+
+
+class Workspace:
+    """Everything that one state folder holds.
+
+    Args:
+        settings: the workspace's settings.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    @property
+    def calendar(self) -> TradingCalendar:
+        """Sessions of the workspace's exchange."""
+        return self.settings.calendar
+
+    @cached_property
+    def lake(self) -> Lake:
+        """Bars and features."""
+        return Lake(self.settings.lake_url, reproducibility_days=self.settings.storage.reproducibility_days)
+
+    @cached_property
+    def database(self) -> Database:
+        """Verdicts, entities and events."""
+        return Database(self.settings.database_url)
+
+    @cached_property
+    def registry(self) -> SymbolRegistry:
+        """The symbols that the workspace follows."""
+        return SymbolRegistry(self.settings.registry_path)
+
+    @cached_property
+    def source(self) -> BarSource:
+        """The configured source of bars."""
+        settings = self.settings
+        match settings.universe.source:
+            case "sample":
+                return SampleSource(self.calendar)
+            case "simulated":
+                market = settings.simulated
+                return SimulatedSource(
+                    self.calendar,
+                    n_symbols=market.symbols,
+                    sessions=market.sessions,
+                    last_session=market.last_session,
+                    pairs=market.pairs,
+                    seed=market.seed,
+                    timeframe=settings.timeframe,
+                )
+            case "files":
+                return self.files_source(settings.files_path)
+
+    def files_source(self, path: Path) -> FilesSource:
+        """A source that reads ``path`` as the ``files`` settings say."""
+        files = self.settings.files
+        return FilesSource(
+            path,
+            calendar=self.calendar,
+            timeframe=self.settings.timeframe,
+            columns=files.columns,
+            timezone=files.timezone,
+            label=files.label,
+            adjustment=files.adjustment,
+            feed=files.feed,
+            regular_hours=files.regular_hours,
+            resample=files.resample,
+        )
+
+    def prepare(self) -> None:
+        """Create the folder and bring the database to the newest revision."""
+        self.settings.workspace.mkdir(parents=True, exist_ok=True)
+        self.database.migrate()
+
+    def sync_symbols(self, now: datetime | None = None) -> SymbolChanges:
+        """Bring the ``symbols`` table in line with the registry; return those added and retired."""
+        return sync_symbols(
+            self.registry,
+            self.database,
+            now=now or datetime.now(UTC),
+            history_end=self.settings.trading_days.start,
+        )
+
+    def describe(self, symbols: Sequence[str]) -> dict[str, dict[str, str | None]]:
+        """What the directory of US symbols knows of ``symbols``: name, sector, asset class."""
+        known = load_symbol_directory().filter(pl.col("symbol").is_in(symbols))
+        return {row.pop("symbol"): row for row in known.iter_rows(named=True)}
+
+    def symbols(self) -> pl.DataFrame:
+        """The rows of the ``symbols`` table, ordered by symbol."""
+        return self.database.read_table("symbols").sort("symbol")
+
+    def sector_symbols(self, sector: str, day: date) -> list[str]:
+        """Tradable symbols of ``sector`` (or of all) that are not retired by ``day``."""
+        rows = self.symbols().filter(
+            pl.col("asset_class") != "index",
+            pl.col("retired_at").is_null() | (pl.col("retired_at").dt.date() > day),
+        )
+        if sector != ALL_SYMBOLS:
+            rows = rows.filter(pl.col("sector") == sector)
+        return rows["symbol"].to_list()
+
+    def history_groups(self, symbols: Sequence[str]) -> list[tuple[list[str], date]]:
+        """``symbols`` grouped by the last day of their bulk past."""
+        ends = self.symbols().filter(pl.col("symbol").is_in(symbols))
+        unknown = sorted(set(symbols) - set(ends["symbol"]))
+        if unknown:
+            raise GarchPlatformError(
+                f"symbols {unknown} have no row in the symbols table; run `garch symbols add` or `garch symbols sync`"
+            )
+        groups = ends.group_by("history_end", maintain_order=True).agg("symbol")
+        return [(names, end - timedelta(days=1)) for end, names in groups.iter_rows()]
+
+    def fetch(self, symbols: Sequence[str], start: date, end: date) -> pl.DataFrame:
+        """Candidate bars of the sessions ``start`` to ``end``: the source's and promoted live ones.
+
+        Where both have a bar, the source's wins. Recycled and proxied bars are never promoted.
+        """
+        bars = self.source.fetch(symbols, start, end)
+        live = self._live_bars(symbols, start, end)
+        return bars if live.is_empty() else pl.concat([live.join(bars, on=list(BAR_KEY), how="anti"), bars])
+
+    def _live_bars(self, symbols: Sequence[str], start: date, end: date) -> pl.DataFrame:
+        schedule = self.calendar.schedule.filter(pl.col("session_date").is_between(start, end))
+        if schedule.is_empty():
+            return pl.DataFrame(schema=BAR_SCHEMA)
+        rows = self.database.read_table(
+            "market_data",
+            symbol=list(symbols),
+            timeframe=[self.settings.timeframe.name],
+            data_source=list(PROMOTED_SOURCES),
+        ).filter(~pl.col("is_proxy"))
+        bars = rows.sort("timestamp").join_asof(
+            schedule.sort("open_at"), left_on="timestamp", right_on="open_at", strategy="backward"
+        )
+        return (
+            bars.filter(pl.col("timestamp") < pl.col("close_at"))
+            .with_columns(
+                available_at=pl.min_horizontal(
+                    pl.col("timestamp") + self.settings.timeframe.duration, pl.col("close_at")
+                ),
+                adjustment=pl.lit("raw"),
+                split_factor=pl.lit(None, pl.Float64),
+                dividend=pl.lit(None, pl.Float64),
+            )
+            .select(pl.col(name).cast(dtype) for name, dtype in BAR_SCHEMA.items())
+        )
+
+    def history(self, symbols: Sequence[str]) -> pl.DataFrame:
+        """Candidate bars of every session before each symbol's ``history_end``."""
+        frames = [
+            self.source.fetch(group, FIRST_DAY, last_day) for group, last_day in self.history_groups(symbols)
+        ]
+        return pl.concat(frames)

@@ -1,0 +1,86 @@
+"""Health of a GARCH fit: is it on a boundary, does it persist, are its residuals clean?
+
+A volatility model is judged on its *standardised residuals* z = e / sqrt(h): an adequate one leaves
+neither autocorrelation (Ljung-Box [1]_) nor ARCH (Engle's LM test [2]_) in them. Estimates on the edge
+of the parameter space have no usual standard errors (Andrews [3]_) and are flagged.
+
+References
+----------
+.. [1] Ljung, G. M. and Box, G. E. P. (1978), Biometrika 65, 297-303.
+.. [2] Engle, R. F. (1982), Econometrica 50, 987-1007.
+.. [3] Andrews, D. W. K. (1999), "Estimation when a parameter is on a boundary", Econometrica 67,
+   1341-1383.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = [
+    "NU_BOUNDS",
+    "RESIDUAL_ARCH_LAGS",
+    "RESIDUAL_LJUNG_BOX_LAGS",
+    "arch_lm_pvalue",
+    "boundary",
+    "is_constant",
+    "ljung_box_pvalue",
+    "variance_half_life",
+]
+
+Floats = NDArray[np.float64]
+
+RESIDUAL_LJUNG_BOX_LAGS: Final = 10
+RESIDUAL_ARCH_LAGS: Final = 5
+BOUNDARY_TOLERANCE: Final = 1e-4
+"""Distance of alpha, beta or 1 - alpha - beta from 0 that counts as being on the boundary."""
+NU_BOUNDS: Final = (2.05, 500.0)
+"""The range in which `arch` searches the degrees of freedom."""
+CONSTANT_TOLERANCE: Final = 1e-12
+
+
+def is_constant(series: Floats) -> bool:
+    """Whether a series varies less than rounding makes it vary (1e-12 of its largest value)."""
+    return bool(np.ptp(series) <= CONSTANT_TOLERANCE * np.max(np.abs(series)))
+
+
+def ljung_box_pvalue(series: Floats, *, lags: int) -> float:
+    """p-value of no autocorrelation at lags 1 to ``lags`` jointly (statsmodels ``acorr_ljungbox``)."""
+    from statsmodels.stats.diagnostic import acorr_ljungbox
+
+    return float(acorr_ljungbox(series, lags=[lags])["lb_pvalue"].iloc[0])
+
+
+def arch_lm_pvalue(series: Floats, *, lags: int) -> float:
+    """p-value of no ARCH up to ``lags`` (statsmodels ``het_arch`` of a series with mean about 0)."""
+    from statsmodels.stats.diagnostic import het_arch
+
+    return float(het_arch(series, nlags=lags, result_object=True).lmpval)
+
+
+def variance_half_life(persistence: float) -> float:
+    """Bars until half of a variance shock is gone: ln 0.5 / ln(alpha + beta); NaN outside (0, 1)."""
+    if not 0.0 < persistence < 1.0:
+        return math.nan
+    return math.log(0.5) / math.log(persistence)
+
+
+def boundary(alpha: float, beta: float, nu: float | None) -> str | None:
+    """Name every edge of the parameter space that the estimate lies on, or None.
+
+    Returns:
+        Such as ``alpha=0``, ``alpha+beta=1`` or ``nu=500``, joined by ``, ``.
+    """
+    edges = {
+        "alpha=0": alpha < BOUNDARY_TOLERANCE,
+        "beta=0": beta < BOUNDARY_TOLERANCE,
+        "alpha+beta=1": alpha + beta > 1.0 - BOUNDARY_TOLERANCE,
+    }
+    if nu is not None:
+        low, high = NU_BOUNDS
+        edges[f"nu={low:g}"] = nu < low * 1.001
+        edges[f"nu={high:g}"] = nu > high * 0.999
+    return ", ".join(name for name, reached in edges.items() if reached) or None

@@ -1,0 +1,177 @@
+"""Stores for tests: a lake in a temporary folder, and the database on SQLite and on a real PostgreSQL."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from garch_platform.store.database import Database
+from garch_platform.store.lake import Lake
+
+POSTGRES_FOLDERS = (
+    Path("/usr/lib/postgresql"),
+    Path("/usr/local/pgsql"),
+    Path("/opt/homebrew/opt/postgresql"),
+)
+NUMBERS = itertools.count()
+
+DatabaseMaker = Callable[..., Database]
+
+
+def postgres_folder() -> Path | None:
+    """The folder that holds initdb and pg_ctl: on PATH, or the newest of Debian's versioned ones."""
+    on_path = shutil.which("initdb")
+    if on_path is not None:
+        return Path(on_path).resolve().parent
+    found = [path.parent for folder in POSTGRES_FOLDERS for path in folder.glob("**/bin/initdb")]
+    return max(found, key=lambda path: [int(part) for part in path.parts if part.isdigit()], default=None)
+
+
+def free_port() -> int:
+    """A port of the loopback interface that nothing listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def _as_server_owner(command: list[str]) -> list[str]:
+    """PostgreSQL refuses to run as root: then its commands run as the user postgres."""
+    return ["runuser", "-u", "postgres", "--", *command] if os.geteuid() == 0 else command
+
+
+def _run(command: list[str], log: Path) -> None:
+    """Run a server command; its output goes to a file, because the server keeps the handle open."""
+    with log.open("a") as output:
+        done = subprocess.run(_as_server_owner(command), stdout=output, stderr=output, cwd="/", check=False)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed:\n{log.read_text()}")
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """SQLAlchemy URL of an empty PostgreSQL database on a server that lives as long as the session.
+
+    Under pytest-xdist each worker has its own server. Skipped where the server binaries are absent.
+    """
+    binaries = postgres_folder()
+    if binaries is None:
+        pytest.skip("the PostgreSQL server binaries (initdb, pg_ctl) are not installed")
+    if os.geteuid() == 0 and shutil.which("runuser") is None:
+        pytest.skip("PostgreSQL refuses to run as root and runuser is not there to change the user")
+    folder = Path(tempfile.mkdtemp(prefix="garch_postgres_"))
+    log = Path(tempfile.mkstemp(prefix="garch_postgres_", suffix=".log")[1])
+    try:
+        if os.geteuid() == 0:
+            owner = pwd.getpwnam("postgres")
+            os.chown(folder, owner.pw_uid, owner.pw_gid)
+        data = str(folder / "data")
+        initialise = ["-D", data, "-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C", "--no-sync"]
+        icu = ["--locale-provider=icu", "--icu-locale=en-US"]
+        try:
+            _run([str(binaries / "initdb"), *initialise, *icu], log)
+        except RuntimeError:
+            _run([str(binaries / "initdb"), *initialise], log)
+        control = str(binaries / "pg_ctl")
+        port = free_port()
+        options = f"-c fsync=off -c full_page_writes=off -c listen_addresses=127.0.0.1 -p {port} -k {folder}"
+        _run([control, "-D", data, "-w", "-l", str(folder / "server.log"), "-o", options, "start"], log)
+        try:
+            yield f"postgresql+psycopg://postgres@127.0.0.1:{port}/postgres"
+        finally:
+            _run([control, "-D", data, "-m", "immediate", "-w", "stop"], log)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        log.unlink(missing_ok=True)
+
+
+def _execute(postgres_url: str, statement: str) -> None:
+    import psycopg
+
+    with psycopg.connect(postgres_url.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute(statement)
+
+
+def _named(postgres_url: str, name: str) -> str:
+    return postgres_url.rpartition("/")[0] + f"/{name}"
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres_url: str) -> str:
+    """Name of a migrated PostgreSQL database that new ones are copied from."""
+    _execute(postgres_url, "CREATE DATABASE garch_template")
+    database = Database(_named(postgres_url, "garch_template"))
+    database.migrate()
+    database.dispose()
+    return "garch_template"
+
+
+@pytest.fixture
+def postgres_empty(postgres_url: str) -> Iterator[str]:
+    """URL of a fresh PostgreSQL database without tables."""
+    name = f"garch_empty_{next(NUMBERS)}"
+    _execute(postgres_url, f"CREATE DATABASE {name}")
+    yield _named(postgres_url, name)
+    _execute(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated SQLite file that new databases are copied from."""
+    path = tmp_path_factory.mktemp("sqlite") / "template.db"
+    database = Database(f"sqlite:///{path}")
+    database.migrate()
+    with database.engine.connect() as connection:
+        connection.connection.driver_connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # type: ignore[union-attr]
+    database.dispose()
+    return path
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """URL of a fresh, migrated database, on SQLite and on PostgreSQL."""
+    if request.param == "sqlite":
+        path = tmp_path / "garch.db"
+        shutil.copy(request.getfixturevalue("sqlite_template"), path)
+        yield f"sqlite:///{path}"
+        return
+    server: str = request.getfixturevalue("postgres_url")
+    template: str = request.getfixturevalue("postgres_template")
+    name = f"garch_{next(NUMBERS)}"
+    _execute(server, f"CREATE DATABASE {name} TEMPLATE {template}")
+    yield _named(server, name)
+    _execute(server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def open_database(database_url: str) -> Iterator[DatabaseMaker]:
+    """Open the test's database once more: ``open_database(busy_timeout=0.2)``."""
+    opened: list[Database] = []
+
+    def open_again(**arguments: float) -> Database:
+        opened.append(Database(database_url, **arguments))
+        return opened[-1]
+
+    yield open_again
+    for database in opened:
+        database.dispose()
+
+
+@pytest.fixture
+def database(open_database: DatabaseMaker) -> Database:
+    """A fresh, migrated database, on SQLite and on PostgreSQL."""
+    return open_database()
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    """An empty lake."""
+    return Lake(tmp_path / "lake", reproducibility_days=400, lock_timeout=20)

@@ -1,0 +1,225 @@
+"""Features: reference values, bit-equal appends, and what absent closes do."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, date, datetime, timedelta
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from garch_platform.errors import ConfigurationError, DataError
+from garch_platform.quant.features import FEATURE_SCHEMA, FeatureWindows, compute_features
+
+WINDOWS = FeatureWindows(rolling_window=5, min_periods=4, ma_short=2, ma_long=6, rsi_window=3)
+MONDAY = datetime(2024, 1, 8, 14, 30, tzinfo=UTC)
+
+
+def closes_frame(prices: dict[str, list[float | None]], bars_per_session: int = 7) -> pl.DataFrame:
+    """Bars one minute apart, ``bars_per_session`` to a calendar day."""
+    frames = []
+    for symbol, values in prices.items():
+        days = [index // bars_per_session for index in range(len(values))]
+        times = [
+            MONDAY + timedelta(days=day, minutes=index % bars_per_session) for index, day in enumerate(days)
+        ]
+        frames.append(
+            pl.DataFrame(
+                {
+                    "symbol": [symbol] * len(values),
+                    "timestamp": pl.Series(times, dtype=pl.Datetime("us", "UTC")),
+                    "session_date": [date(2024, 1, 8) + timedelta(days=day) for day in days],
+                    "close": pl.Series(values, dtype=pl.Float64),
+                }
+            )
+        )
+    return pl.concat(frames)
+
+
+def random_prices(count: int, seed: int) -> list[float]:
+    steps = np.random.default_rng(seed).standard_normal(count)
+    return list(50.0 * np.exp(0.01 * np.cumsum(steps)))
+
+
+def features(frame: pl.DataFrame, *, intraday: bool = False, **options: object) -> pl.DataFrame:
+    return compute_features(frame, windows=WINDOWS, bars_per_year=252.0, intraday=intraday, **options)  # type: ignore[arg-type]
+
+
+def test_columns_types_and_order() -> None:
+    frame = closes_frame({"B": random_prices(9, 1), "A": random_prices(9, 2)})
+    result = features(frame.sample(fraction=1.0, shuffle=True, seed=3))
+    assert dict(result.schema) == FEATURE_SCHEMA
+    assert result["symbol"].to_list() == ["A"] * 9 + ["B"] * 9
+    assert result["timestamp"].head(9).is_sorted()
+
+
+def test_daily_features_match_pandas() -> None:
+    price = pd.Series(random_prices(60, 5))
+    returns = np.log(price).diff()
+    change = price.diff()
+    gains, losses = change.clip(lower=0).rolling(3).sum(), (-change.clip(upper=0)).rolling(3).sum()
+    expected = {
+        "log_return": returns,
+        "z_score": (returns - returns.expanding(4).mean().shift()) / returns.expanding(4).std().shift(),
+        "rolling_mean": returns.rolling(5).mean(),
+        "rolling_std": returns.rolling(5).std(),
+        "volatility_annualized": returns.rolling(5).std() * math.sqrt(252.0),
+        "ma_short": price.rolling(2).mean(),
+        "ma_long": price.rolling(6).mean(),
+        "rsi": 100.0 - 100.0 / (1.0 + gains / losses),
+        "return_sum": returns.fillna(0.0).cumsum(),
+        "return_sum_squares": (returns**2).fillna(0.0).cumsum(),
+        "return_count": returns.notna().cumsum(),
+    }
+    result = features(closes_frame({"A": price.to_list()}))
+    for name, values in expected.items():
+        actual = result[name].cast(pl.Float64).fill_null(np.nan).to_numpy()
+        np.testing.assert_allclose(actual, values.to_numpy(), rtol=1e-9, atol=1e-13, err_msg=name)
+
+
+def test_rsi_by_hand() -> None:
+    result = features(closes_frame({"A": [10.0, 11.0, 12.0, 11.0, 11.0, 11.0, 11.0]}))
+    np.testing.assert_allclose(result["rsi"][3], 100.0 * 2.0 / 3.0, rtol=1e-12)
+    assert result["rsi"][4] == pytest.approx(50.0)
+    assert result["rsi"][6] is None, "no price changed: the ratio of gains to losses is not defined"
+
+
+def test_z_score_uses_only_earlier_returns_and_can_pass_the_bound_of_the_inclusive_one() -> None:
+    quiet = [100.0, 100.1, 100.0, 100.1, 100.0, 100.1, 100.0]
+    result = features(closes_frame({"A": [*quiet, 120.0]}))
+    n = 7
+    assert result["z_score"][-1] > (n - 1) / math.sqrt(n)
+    earlier = np.diff(np.log(quiet))
+    expected = (math.log(1.2) - earlier.mean()) / earlier.std(ddof=1)
+    np.testing.assert_allclose(result["z_score"][-1], expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("growth", [1.0, 1.0123])
+def test_constant_returns_have_no_z_score(growth: float) -> None:
+    result = features(closes_frame({"A": [100.0 * growth**k for k in range(40)]}))
+    assert result["z_score"].null_count() == 40
+    np.testing.assert_allclose(result["rolling_std"].drop_nulls(), 0.0, atol=1e-15)
+
+
+def test_intraday_sessions_begin_without_a_return_but_keep_what_is_known() -> None:
+    result = features(closes_frame({"A": random_prices(28, 4)}, bars_per_session=7), intraday=True)
+    opens = result.gather([7, 14, 21])
+    assert opens["log_return"].null_count() == 3
+    assert opens["z_score"].null_count() == 3
+    before = result.gather([6, 13, 20])
+    assert opens["rolling_std"].to_list() == before["rolling_std"].to_list()
+    assert result["return_count"].to_list()[-1] == 24
+
+
+def test_annualisation_factor_of_the_bar() -> None:
+    frame = closes_frame({"A": random_prices(20, 4)})
+    minute = compute_features(frame, windows=WINDOWS, bars_per_year=98_280.0, intraday=False)
+    ratio = (minute["volatility_annualized"] / minute["rolling_std"]).drop_nulls()
+    np.testing.assert_allclose(ratio, math.sqrt(98_280.0), rtol=1e-12)
+
+
+@pytest.mark.parametrize("bad", [None, float("nan"), float("inf"), 0.0, -5.0])
+def test_an_unusable_close_is_null_and_skipped(bad: float | None) -> None:
+    prices = random_prices(30, 9)
+    result = features(closes_frame({"A": [*prices[:10], bad, *prices[10:]]}))
+    without = features(closes_frame({"A": prices}))
+    gap = result.row(10, named=True)
+    state = ("symbol", "timestamp", "session_date", "return_count", "return_sum", "return_sum_squares")
+    assert all(gap[name] is None for name in FEATURE_SCHEMA if name not in state)
+    assert gap["return_sum"] == without["return_sum"][9]
+    values = [name for name in FEATURE_SCHEMA if name not in ("timestamp", "session_date")]
+    rest = pl.concat([result.head(10), result.tail(20)]).select(values)
+    assert rest.equals(without.select(values))
+
+
+def test_a_window_does_not_reach_back_beyond_the_tail() -> None:
+    prices: list[float | None] = [*random_prices(10, 1), *([None] * WINDOWS.tail), *random_prices(3, 2)]
+    result = features(closes_frame({"A": prices}))
+    assert result["log_return"][-3] is None
+    assert result["rolling_std"][-1] is None
+    assert result["ma_short"][-1] is not None
+
+
+def test_symbols_do_not_touch_one_another() -> None:
+    a, b = random_prices(25, 1), random_prices(3, 2)
+    both = features(closes_frame({"A": a, "B": b}))
+    alone = pl.concat([features(closes_frame({"A": a})), features(closes_frame({"B": b}))])
+    assert both.equals(alone)
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_appends_equal_one_computation_bit_for_bit(data: st.DataObject) -> None:
+    price = st.one_of(
+        st.none(), st.sampled_from([0.0, -1.0]), st.floats(1e-3, 1e5), st.floats(90.0, 110.0)
+    )
+    lengths = data.draw(st.lists(st.integers(1, 60), min_size=1, max_size=3))
+    prices = {f"S{k}": data.draw(st.lists(price, min_size=n, max_size=n)) for k, n in enumerate(lengths)}
+    intraday = data.draw(st.booleans())
+    frame = closes_frame(prices, bars_per_session=data.draw(st.integers(1, 9)))
+    whole = features(frame, intraday=intraday)
+    times = frame["timestamp"].unique().sort().to_list()
+    cuts = sorted(data.draw(st.sets(st.sampled_from(times), max_size=6)))
+    parts: list[pl.DataFrame] = []
+    for start, stop in zip([None, *cuts], [*cuts, None], strict=True):
+        piece = frame
+        if start is not None:
+            piece = piece.filter(pl.col("timestamp") >= start)
+        if stop is not None:
+            piece = piece.filter(pl.col("timestamp") < stop)
+        known = pl.concat(parts).sort("symbol", "timestamp") if parts else None
+        tail = None if known is None else known.group_by("symbol").tail(WINDOWS.tail)
+        parts.append(features(piece, intraday=intraday, previous=tail))
+    assert pl.concat(parts).sort("symbol", "timestamp").equals(whole)
+
+
+def test_more_history_than_the_tail_changes_nothing() -> None:
+    frame = closes_frame({"A": random_prices(80, 6), "B": random_prices(80, 7)})
+    cut = frame["timestamp"].unique().sort()[50]
+    earlier = features(frame.filter(pl.col("timestamp") < cut))
+    later = frame.filter(pl.col("timestamp") >= cut)
+    tail = earlier.group_by("symbol").tail(WINDOWS.tail)
+    assert features(later, previous=earlier).equals(features(later, previous=tail))
+
+
+def test_previous_rows_may_lack_a_symbol_or_hold_others() -> None:
+    frame = closes_frame({"NEW": random_prices(20, 6)})
+    other = features(closes_frame({"OLD": random_prices(20, 7)}))
+    assert features(frame, previous=other).equals(features(frame))
+
+
+def test_an_empty_day_gives_an_empty_frame() -> None:
+    result = features(closes_frame({"A": []}), previous=features(closes_frame({"A": random_prices(20, 1)})))
+    assert result.is_empty()
+    assert dict(result.schema) == FEATURE_SCHEMA
+
+
+def test_bad_frames_are_refused_by_name() -> None:
+    frame = closes_frame({"A": random_prices(5, 1)})
+    with pytest.raises(DataError, match=r"A has more than one close at 2024-01-08 14:30:00"):
+        features(pl.concat([frame, frame.head(1)]))
+    with pytest.raises(DataError, match="without a time zone"):
+        features(frame.with_columns(pl.col("timestamp").dt.replace_time_zone(None)))
+    with pytest.raises(DataError, match="no column close"):
+        features(frame.drop("close"))
+    with pytest.raises(DataError, match="previous features of A reach"):
+        features(frame, previous=features(frame))
+
+
+def test_other_time_zones_are_converted() -> None:
+    frame = closes_frame({"A": random_prices(12, 1)})
+    local = frame.with_columns(pl.col("timestamp").dt.convert_time_zone("America/New_York"))
+    assert features(local).equals(features(frame))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("rolling_window", 1), ("min_periods", 1), ("ma_short", 0), ("rsi_window", 0)]
+)
+def test_windows_are_validated(name: str, value: int) -> None:
+    lengths = {"rolling_window": 5, "min_periods": 5, "ma_short": 5, "ma_long": 5, "rsi_window": 5}
+    with pytest.raises(ConfigurationError, match=f"features.{name} is {value}"):
+        FeatureWindows(**(lengths | {name: value}))

@@ -1,0 +1,228 @@
+"""Where a setting comes from, and what is refused."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from garch_platform.errors import ConfigurationError
+from garch_platform.settings import Settings, config_folder, load_settings
+
+COMMITTED = Path(__file__).resolve().parent.parent / "config"
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory and an environment without the platform's variables."""
+    for name in os.environ:
+        if name.upper().startswith("GARCH_"):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write(path: Path, **values: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(values), "utf-8")
+
+
+@pytest.fixture
+def config(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A config folder of the test's own."""
+    copy = folder / "config"
+    shutil.copytree(COMMITTED, copy)
+    monkeypatch.setenv("GARCH_CONFIG", str(copy))
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("environment", "gate", "workspace"),
+    [("dev", "relaxed", "workspace"), ("test", "relaxed", "test"), ("prod", "strict", "workspace")],
+)
+def test_every_committed_environment_loads(
+    environment: str, gate: str, workspace: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GARCH_ENV", environment)
+    settings = load_settings()
+    assert settings.stability.gate == gate
+    assert settings.workspace == folder / ".garch" / workspace
+
+
+def test_base_holds_the_documents_thresholds() -> None:
+    gates = load_settings().stability.gates
+    assert (gates["strict"].arch_pvalue, gates["strict"].rolling_std_cv) == (0.05, 0.5)
+    assert (gates["relaxed"].arch_pvalue, gates["relaxed"].ljung_box_pvalue) == (1e-100, 0.001)
+
+
+def test_later_sources_win(config: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = [load_settings().formation.sessions]
+    write(config / "dev.yaml", formation={"sessions": 11})
+    seen.append(load_settings().formation.sessions)
+    write(folder / ".garch" / "workspace" / "settings.yaml", formation={"sessions": 12})
+    seen.append(load_settings().formation.sessions)
+    (folder / ".env").write_text("GARCH_FORMATION__SESSIONS=13\nPOSTGRES_PASSWORD=unrelated\n")
+    seen.append(load_settings().formation.sessions)
+    monkeypatch.setenv("GARCH_FORMATION__SESSIONS", "14")
+    seen.append(load_settings().formation.sessions)
+    seen.append(load_settings(formation={"sessions": 15}).formation.sessions)
+    assert seen == [504, 11, 12, 13, 14, 15]
+
+
+def test_a_later_source_changes_single_values(config: Path) -> None:
+    before = load_settings()
+    write(config / "dev.yaml", stability={"gates": {"strict": {"arch_pvalue": 0.01}}})
+    after = load_settings()
+    assert after.stability.gates["strict"].arch_pvalue == 0.01
+    assert after.stability.gates["strict"].rolling_std_cv == before.stability.gates["strict"].rolling_std_cv
+    assert after.stability.gates["relaxed"] == before.stability.gates["relaxed"]
+
+
+@pytest.mark.parametrize("named_by", ["argument", "variable", "dotenv", "environment_file"])
+def test_settings_of_the_workspace_are_found(
+    named_by: str, config: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = folder / "elsewhere"
+    write(home / "settings.yaml", demo=True, universe={"source": "sample"})
+    arguments = {"workspace": home} if named_by == "argument" else {}
+    if named_by == "variable":
+        monkeypatch.setenv("GARCH_WORKSPACE", str(home))
+    elif named_by == "dotenv":
+        (folder / ".env").write_text(f"GARCH_WORKSPACE={home}\n")
+    elif named_by == "environment_file":
+        write(config / "dev.yaml", workspace=str(home))
+    settings = load_settings(**arguments)
+    assert (settings.workspace, settings.universe.source) == (home, "sample")
+
+
+def test_environment_may_stand_in_dotenv(folder: Path) -> None:
+    (folder / ".env").write_text("GARCH_ENV=prod\n")
+    assert load_settings().stability.gate == "strict"
+
+
+def test_paths_hang_from_the_workspace(folder: Path) -> None:
+    settings = load_settings(workspace="state")
+    home = folder / "state"
+    assert settings.lake_url == str(home / "lake")
+    assert settings.database_url == f"sqlite:///{home / 'garch.db'}"
+    assert settings.dagster_home == home / "dagster"
+    assert settings.registry_path == home / "symbols.yaml"
+    assert settings.files_path == home / "inbox"
+
+
+def test_stores_may_stand_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GARCH_STORAGE__LAKE_URL", "s3://bucket/garch")
+    monkeypatch.setenv("GARCH_STORAGE__DATABASE_URL", "postgresql://garch:secret@db:5432/garch")
+    settings = load_settings()
+    assert settings.lake_url == "s3://bucket/garch"
+    assert settings.database_url == "postgresql+psycopg://garch:secret@db:5432/garch"
+
+
+def test_formation_may_resample_the_bars() -> None:
+    settings = load_settings(universe={"timeframe": "1Min"}, formation={"timeframe": "15Min"})
+    assert (settings.timeframe.name, settings.formation_timeframe.name) == ("1Min", "15Min")
+    assert load_settings(universe={"timeframe": "1Min"}).formation_timeframe.name == "1Min"
+    assert settings.calendar.name == "XNYS"
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"universe": {"timeframe": "2Min"}}, "timeframe '2Min' is not known; use one of 1Min"),
+        ({"formation": {"sessions": 0}}, r"formation\.sessions: .*greater than 0 \(got 0\)"),
+        (
+            {"formation": {"timeframe": "1Min"}},
+            "formation.timeframe 1Min is shorter than universe.timeframe 1Day",
+        ),
+        ({"trading_days": {"end": "2023-01-03"}}, "end 2023-01-03 is before start 2024-01-02"),
+        ({"universe": {"sectors": {"active": ["energy"]}}}, r"active sectors \['energy'\] are not among"),
+        ({"universe": {"sectors": {"active": []}}}, r"universe\.sectors\.active: .*at least 1 item"),
+        ({"universe": {"source": "sample"}}, "'sample' is for demo workspaces only; set demo: true"),
+        ({"universe": {"source": "simulated"}}, "'simulated' is for demo workspaces only"),
+        ({"stability": {"gate": "lax"}}, r"stability\.gate: .*'strict' or 'relaxed' \(got 'lax'\)"),
+        ({"pairs": {"min_correlations": 0.9}}, r"pairs\.min_correlations: Extra inputs are not permitted"),
+        ({"quality": {"max_rejected_share": 1.5}}, r"quality\.max_rejected_share: .* \(got 1\.5\)"),
+    ],
+)
+def test_bad_value_is_named_with_its_setting(values: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        load_settings(**values)
+
+
+def test_all_problems_are_told_at_once() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings(formation={"sessions": 0}, garch={"min_observations": -1})
+    assert "formation.sessions" in str(caught.value)
+    assert "garch.min_observations" in str(caught.value)
+
+
+def test_sector_all_is_always_available() -> None:
+    assert load_settings(universe={"sectors": {"active": ["all"]}}).universe.sectors.active == ["all"]
+
+
+def test_unknown_section_in_a_file_is_refused(config: Path) -> None:
+    write(config / "dev.yaml", formaton={"sessions": 3})
+    with pytest.raises(
+        ConfigurationError, match=r"dev\.yaml has unknown settings formaton; the sections are "
+    ):
+        load_settings()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("- 1\n", "settings.yaml holds a list"), ("a: [\n", "settings.yaml is not valid YAML")],
+)
+def test_malformed_workspace_file_is_named(text: str, message: str, folder: Path) -> None:
+    file = folder / "state" / "settings.yaml"
+    file.parent.mkdir()
+    file.write_text(text)
+    with pytest.raises(ConfigurationError, match=message):
+        load_settings(workspace="state")
+
+
+def test_misspelt_variable_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GARCH_FORMATON__SESSIONS", "3")
+    with pytest.raises(ConfigurationError, match="variable GARCH_FORMATON__SESSIONS names no section"):
+        load_settings()
+
+
+def test_unknown_environment_lists_the_known_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GARCH_ENV", "staging")
+    with pytest.raises(
+        ConfigurationError, match="GARCH_ENV='staging' is not known; use one of dev, test, prod"
+    ):
+        load_settings()
+
+
+def test_config_folder_without_base_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert config_folder() == COMMITTED
+    monkeypatch.setenv("GARCH_CONFIG", str(folder))
+    with pytest.raises(
+        ConfigurationError, match=r"no base\.yaml in .*; point GARCH_CONFIG at the config folder"
+    ):
+        config_folder()
+
+
+def test_settings_are_immutable() -> None:
+    settings = load_settings()
+    with pytest.raises(ValidationError, match="frozen"):
+        settings.demo = True  # type: ignore[misc]
+    with pytest.raises(ValidationError, match="frozen"):
+        settings.formation.sessions = 3  # type: ignore[misc]
+
+
+def test_base_names_every_setting_and_the_example_every_secret() -> None:
+    """No default stands in the code: base.yaml is complete."""
+    base = yaml.safe_load((COMMITTED / "base.yaml").read_text("utf-8"))
+    assert set(base) == set(Settings.model_fields)
+    assert [name for name, field in Settings.model_fields.items() if not field.is_required()] == []
+    assert "password" not in str(base).lower()
+    example = (COMMITTED.parent / ".env.example").read_text("utf-8")
+    assert all(line.startswith("#") or not line for line in example.splitlines())
+    assert {"POSTGRES_PASSWORD", "DAGSTER_POSTGRES_URL", "GARCH_STORAGE__DATABASE_URL"} <= {
+        line.removeprefix("# ").partition("=")[0] for line in example.splitlines()
+    }
