@@ -5,6 +5,7 @@ SHELL := bash
 
 PYTHON ?= $(firstword $(shell command -v python3.11 python3))
 WORKERS ?= 2
+WORKSPACE ?= $(or $(GARCH_WORKSPACE),.garch/demo-real)
 BIN := .venv/bin
 STAMP := .venv/.installed
 
@@ -30,8 +31,9 @@ demo: venv ## rank pairs on real bars shipped with a dependency, and on a simula
 	@$(BIN)/garch demo
 
 .PHONY: ui
-ui: venv ## open the Dagster UI of the demo on http://127.0.0.1:3000
-	@$(BIN)/garch ui
+ui: venv ## open the Dagster UI of the demo (or of WORKSPACE=PATH) on http://127.0.0.1:3000
+	@[ -d "$(WORKSPACE)" ] || { echo "No workspace $(WORKSPACE) yet: run make demo, or name one: make ui WORKSPACE=PATH"; exit 1; }
+	@$(BIN)/garch --workspace "$(WORKSPACE)" ui
 
 .PHONY: refresh
 refresh: venv ## run the history, daily and ranking jobs for what is new

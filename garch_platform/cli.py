@@ -7,7 +7,7 @@ configured one. Errors that the platform raises on purpose are printed as one me
 from __future__ import annotations
 
 import sys
-from datetime import date, datetime
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -70,7 +70,9 @@ def init() -> None:
     launcher = _launcher(workspace)
     launcher.prepare()
     console.print(f"workspace {workspace.settings.workspace} is ready")
-    console.print("next: garch symbols add SYMBOL --sector technology, put bars into its inbox, garch refresh")
+    console.print(
+        "next: garch symbols add SYMBOL --sector technology, put bars into its inbox, garch refresh"
+    )
 
 
 @app.command()
@@ -107,13 +109,15 @@ def ui(
 
     launcher = _launcher(_workspace())
     launcher.prepare()
-    console.print(f"Dagster UI of {launcher.workspace.settings.workspace}: http://{host}:{port}  (Ctrl-C ends it)")
+    console.print(
+        f"Dagster UI of {launcher.workspace.settings.workspace}: http://{host}:{port}  (Ctrl-C ends it)"
+    )
     raise typer.Exit(serve(launcher, host=host, port=port))
 
 
 @app.command()
 def materialize(
-    date: Annotated[str | None, typer.Option(help="One session.", metavar="YYYY-MM-DD")] = None,  # noqa: A002
+    date: Annotated[str | None, typer.Option(help="One session.", metavar="YYYY-MM-DD")] = None,
     start: DayOption = None,
     end: DayOption = None,
     symbols: SymbolsOption = None,
@@ -157,7 +161,7 @@ def refresh(
 
 @app.command()
 def rank(
-    date: Annotated[str | None, typer.Option(help="Session; the last one ranked if left out.")] = None,  # noqa: A002
+    date: Annotated[str | None, typer.Option(help="Session; the last one ranked if left out.")] = None,
     top: Annotated[int, typer.Option(min=1)] = 10,
 ) -> None:
     """Show the ranked pairs of a session and at which gate the others fell."""
@@ -186,7 +190,9 @@ def stale(
 
     workspace = _workspace()
     found = stale_results(workspace)
-    console.print("nothing is stale" if found.is_empty() else frame_table(found, title=f"{len(found)} stale results"))
+    console.print(
+        "nothing is stale" if found.is_empty() else frame_table(found, title=f"{len(found)} stale results")
+    )
     if run and not found.is_empty():
         launcher = _launcher(workspace)
         launcher.prepare()
@@ -195,7 +201,9 @@ def stale(
 
 @app.command()
 def retry(
-    failed: Annotated[str, typer.Option("--failed", help="Session whose failed symbols run again.", metavar="YYYY-MM-DD")],
+    failed: Annotated[
+        str, typer.Option("--failed", help="Session whose failed symbols run again.", metavar="YYYY-MM-DD")
+    ],
 ) -> None:
     """Run the symbols of a session again that have no bars, no verdict or a failed fit."""
     from garch_platform.orchestration.refresh import failed_symbols
@@ -319,21 +327,38 @@ def _launcher(workspace: Workspace) -> Launcher:
 
 
 def _run_all(launcher: Launcher, runs: list[KeyRange]) -> None:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        SpinnerColumn,
+        TextColumn,
+        TimeElapsedColumn,
+    )
 
-    columns = [SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()]
+    columns = [
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    ]
     failed = []
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("nothing to run" if not runs else f"{runs[0].job}", total=len(runs))
         for number, outcome in enumerate(launcher.run(runs), start=1):
             following = runs[number] if number < len(runs) else None
-            progress.update(task, advance=1, description=f"{following.job} {following.label}" if following else "done")
+            progress.update(
+                task, advance=1, description=f"{following.job} {following.label}" if following else "done"
+            )
             if not outcome.success:
                 failed.append(outcome)
                 progress.console.print(f"[red]failed[/] {outcome.planned.job} {outcome.planned.label}")
                 progress.console.print(outcome.message, markup=False, highlight=False)
     if failed:
-        raise GarchPlatformError(f"{len(failed)} of {len(runs)} runs failed; see above, or the runs page of `garch ui`")
+        raise GarchPlatformError(
+            f"{len(failed)} of {len(runs)} runs failed; see above, or the runs page of `garch ui`"
+        )
 
 
 def _names(text: str | None) -> list[str] | None:
@@ -342,7 +367,7 @@ def _names(text: str | None) -> list[str] | None:
 
 def _day(text: str | None) -> date:
     try:
-        return datetime.strptime(text or "", "%Y-%m-%d").date()
+        return date.fromisoformat(text or "")
     except ValueError:
         raise CalendarError(f"{text!r} is not a date; write it as YYYY-MM-DD") from None
 

@@ -10,12 +10,15 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from garch_platform.store.database import Database
 from garch_platform.store.lake import Lake
+from garch_platform.store.schema import METADATA
 
 POSTGRES_FOLDERS = (
     Path("/usr/lib/postgresql"),
@@ -94,10 +97,12 @@ def postgres_url() -> Iterator[str]:
 
 
 def _execute(postgres_url: str, statement: str) -> None:
-    import psycopg
-
-    with psycopg.connect(postgres_url.replace("+psycopg", ""), autocommit=True) as connection:
+    with psycopg.connect(_plain(postgres_url), autocommit=True) as connection:
         connection.execute(statement)
+
+
+def _plain(postgres_url: str) -> str:
+    return postgres_url.replace("+psycopg", "")
 
 
 def _named(postgres_url: str, name: str) -> str:
@@ -135,20 +140,59 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+COLUMNS = """
+    SELECT md5(string_agg(table_name || column_name || data_type, ',' ORDER BY table_name, column_name))
+    FROM information_schema.columns WHERE table_schema = 'public'
+"""
+
+
+@dataclass
+class PostgresDatabases:
+    """One migrated database that tests use in turn, emptied in between: 10 ms, where a copy takes 300."""
+
+    server: str
+    template: str
+    name: str | None = None
+    columns: str | None = None
+
+    def fresh(self) -> str:
+        """URL of a migrated database without rows; a new copy if a test has changed its tables."""
+        if self.name is not None and self._emptied():
+            return _named(self.server, self.name)
+        self.name = f"garch_{next(NUMBERS)}"
+        _execute(self.server, f"CREATE DATABASE {self.name} TEMPLATE {self.template}")
+        self.columns = self._columns()
+        return _named(self.server, self.name)
+
+    def _columns(self) -> str:
+        with psycopg.connect(_plain(_named(self.server, str(self.name)))) as connection:
+            return str(connection.execute(COLUMNS).fetchone())
+
+    def _emptied(self) -> bool:
+        ended = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{self.name}'"
+        _execute(self.server, ended)
+        if self._columns() != self.columns:
+            return False
+        tables = ", ".join(METADATA.tables)
+        _execute(_named(self.server, str(self.name)), f"TRUNCATE {tables} RESTART IDENTITY")
+        return True
+
+
+@pytest.fixture(scope="session")
+def postgres_databases(postgres_url: str, postgres_template: str) -> PostgresDatabases:
+    """Migrated databases on the session's server."""
+    return PostgresDatabases(postgres_url, postgres_template)
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """URL of a fresh, migrated database, on SQLite and on PostgreSQL."""
     if request.param == "sqlite":
         path = tmp_path / "garch.db"
         shutil.copy(request.getfixturevalue("sqlite_template"), path)
-        yield f"sqlite:///{path}"
-        return
-    server: str = request.getfixturevalue("postgres_url")
-    template: str = request.getfixturevalue("postgres_template")
-    name = f"garch_{next(NUMBERS)}"
-    _execute(server, f"CREATE DATABASE {name} TEMPLATE {template}")
-    yield _named(server, name)
-    _execute(server, f"DROP DATABASE {name} WITH (FORCE)")
+        return f"sqlite:///{path}"
+    databases: PostgresDatabases = request.getfixturevalue("postgres_databases")
+    return databases.fresh()
 
 
 @pytest.fixture

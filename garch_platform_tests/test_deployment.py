@@ -6,7 +6,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,8 +19,9 @@ import pytest
 import yaml
 from sqlalchemy import create_engine, text
 
-from garch_platform.orchestration.instance import dagster_postgres_url, prepare_dagster_home
+from garch_platform.orchestration.instance import dagster_postgres_url
 from garch_platform.settings import Settings
+from garch_platform_tests.conftest import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker" / "compose.yaml").read_text("utf-8"))
@@ -31,19 +31,23 @@ DEADLINE = timedelta(seconds=150)
 
 
 def test_every_service_is_checked_and_restarts() -> None:
-    assert set(SERVICES) == {"postgres", "code", "webserver", "daemon"}
-    for service in SERVICES.values():
+    assert SERVICES["init"]["restart"] == "no"
+    for service in (service for name, service in SERVICES.items() if name != "init"):
         assert service["healthcheck"]["test"][0] == "CMD"
         assert service["restart"] == "unless-stopped"
 
 
 def test_services_wait_for_what_they_need() -> None:
-    needs = {name: set(service.get("depends_on", {})) for name, service in SERVICES.items()}
+    needs = {
+        name: {need: how["condition"] for need, how in service.get("depends_on", {}).items()}
+        for name, service in SERVICES.items()
+    }
     assert needs == {
-        "postgres": set(),
-        "code": {"postgres"},
-        "webserver": {"postgres", "code"},
-        "daemon": {"postgres", "code"},
+        "postgres": {},
+        "init": {"postgres": "service_healthy"},
+        "code": {"init": "service_completed_successfully"},
+        "webserver": {"code": "service_healthy"},
+        "daemon": {"code": "service_healthy"},
     }
 
 
@@ -91,12 +95,8 @@ def test_image_copies_what_the_build_context_lets_in() -> None:
     }
     assert copied == allowed
     assert "USER garch" in dockerfile
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    assert "DAGSTER_HOME=/var/lib/garch/dagster" in dockerfile
+    assert "GARCH_WORKSPACE=/var/lib/garch\n" in dockerfile
 
 
 @dataclass
@@ -129,6 +129,19 @@ class Deployment:
         assert (location["grpc_server"]["host"], location["grpc_server"]["port"]) == ("code", 4000)
         location["grpc_server"] |= {"host": "127.0.0.1", "port": self.code_port}
         (self.folder / "workspace.yaml").write_text(yaml.safe_dump(workspace), "utf-8")
+
+    def initialise(self) -> None:
+        """Run the service that prepares the stores, to its end."""
+        done = subprocess.run(
+            self.command(SERVICES["init"]["command"]),
+            cwd=ROOT,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
 
     def start(self, name: str) -> subprocess.Popen[bytes]:
         """Start service ``name`` in a process group of its own and wait until its health check passes."""
@@ -184,23 +197,23 @@ def stop(process: subprocess.Popen[bytes]) -> int:
 
 
 @pytest.fixture
-def deployment(postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Deployment]:
+def deployment(postgres_url: str, tmp_path: Path) -> Iterator[Deployment]:
     """The deployment's environment on two fresh PostgreSQL databases, nothing started yet."""
     admin = create_engine(dagster_postgres_url(postgres_url), isolation_level="AUTOCOMMIT")
-    names = [f"deployment_{part}_{os.getpid()}" for part in ("dagster", "garch")]
+    names = ["deployment_dagster", "deployment_garch"]
     with admin.connect() as connection:
         for name in names:
             connection.execute(text(f"CREATE DATABASE {name}"))
     urls = [admin.url.set(drivername="postgresql", database=name) for name in names]
     dagster_url, garch_url = (url.render_as_string(hide_password=False) for url in urls)
-    monkeypatch.setenv("DAGSTER_POSTGRES_URL", dagster_url)
-    home = prepare_dagster_home(tmp_path / "dagster", postgres_url=dagster_url)
+    home = tmp_path / "workspace"
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith(("GARCH_", "PYTEST_"))},
-        "DAGSTER_HOME": str(home),
+        "DAGSTER_HOME": str(home / "dagster"),
+        "DAGSTER_POSTGRES_URL": dagster_postgres_url(dagster_url),
         "GARCH_ENV": "prod",
-        "GARCH_WORKSPACE": str(tmp_path / "workspace"),
         "GARCH_STORAGE__DATABASE_URL": garch_url,
+        "GARCH_WORKSPACE": str(home),
     }
     built = Deployment(tmp_path, environment, free_port(), free_port())
     built.write_workspace()
@@ -216,7 +229,10 @@ def deployment(postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.postgres
 @pytest.mark.timeout(600)
 def test_services_start_answer_and_end(deployment: Deployment) -> None:
-    """Each health check of compose.yaml passes, the webserver sees the code, SIGTERM ends all."""
+    """init prepares both stores, each health check passes, the webserver sees the code, SIGTERM ends all."""
+    deployment.initialise()
+    home = Path(deployment.environment["DAGSTER_HOME"])
+    assert (home / "dagster.yaml").read_bytes() == (ROOT / "docker" / "dagster.yaml").read_bytes()
     started: dict[str, subprocess.Popen[bytes]] = {}
     ended: dict[str, int] = {}
     try:

@@ -37,7 +37,8 @@ def pins() -> dict[str, Version]:
 
 
 def run(*command: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, **variables}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("GARCH_", "MAKE"))}
+    environment = {**inherited, **variables}
     return subprocess.run(
         command,
         cwd=ROOT,
@@ -93,7 +94,7 @@ def test_every_folder_of_code_is_a_package() -> None:
     """setuptools leaves out a folder without __init__.py."""
     folders = {path.parent for path in (ROOT / PACKAGE).rglob("*.py")}
     without = {str(folder.relative_to(ROOT)) for folder in folders if not (folder / "__init__.py").is_file()}
-    assert {folder for folder in without if "migrations/versions" not in folder} == set()
+    assert without == set()
 
 
 def test_every_data_file_is_packaged() -> None:
@@ -153,7 +154,7 @@ def test_help_tells_every_target() -> None:
     ("target", "command"),
     [
         ("demo", "garch demo"),
-        ("ui", "garch ui"),
+        ("ui", 'garch --workspace ".garch/demo-real" ui'),
         ("refresh", "garch refresh"),
         ("test", "-m pytest -n 2"),
         ("lint", "mypy"),
@@ -165,6 +166,14 @@ def test_target_runs_its_command(target: str, command: str) -> None:
     assert planned.returncode == 0, planned.stderr
     assert command in planned.stdout
     assert "-c constraints.txt" in planned.stdout
+
+
+def test_ui_without_a_workspace_says_what_to_do_first(tmp_path: Path) -> None:
+    absent = tmp_path / "absent"
+    refused = run("make", "--no-print-directory", "--old-file=venv", "ui", f"WORKSPACE={absent}")
+    assert refused.returncode != 0
+    assert f"No workspace {absent} yet: run make demo, or name one" in refused.stdout
+    assert not absent.exists()
 
 
 def test_old_python_is_refused_with_a_remedy(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
+from garch_platform.errors import ConfigurationError
 from garch_platform.orchestration.workspace import Workspace
 from garch_platform.settings import config_folder, load_settings
 from garch_platform.sources import SimulatedSource
@@ -36,8 +37,11 @@ def open_demo(name: str, root: Path) -> Workspace:
 def found_against_planted(workspace: Workspace) -> pl.DataFrame:
     """One row a planted pair: its truth, and the evidence and verdict of the last ranking."""
     source = workspace.source
-    assert isinstance(source, SimulatedSource)
-    rankings = workspace.database.read_table("pair_rankings", ranking_date=[workspace.settings.trading_days.end])
+    if not isinstance(source, SimulatedSource):
+        raise ConfigurationError(f"only a simulated market has a known truth; this source is {source.name!r}")
+    rankings = workspace.database.read_table(
+        "pair_rankings", ranking_date=[workspace.settings.trading_days.end]
+    )
     bar_minutes = workspace.settings.formation_timeframe.minutes / workspace.settings.timeframe.minutes
     found = rankings.select(
         "symbol_1",

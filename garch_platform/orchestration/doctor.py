@@ -7,7 +7,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Literal
 
@@ -58,7 +58,9 @@ def diagnose(workspace: Workspace, *, now: datetime | None = None) -> list[Findi
 def _python() -> Iterator[Finding]:
     version = ".".join(map(str, sys.version_info[:3]))
     fine = sys.version_info >= (3, 11)
-    yield Finding("python", "ok" if fine else "error", version, "" if fine else "install Python 3.11 or newer")
+    yield Finding(
+        "python", "ok" if fine else "error", version, "" if fine else "install Python 3.11 or newer"
+    )
 
 
 def _folder(workspace: Workspace) -> Iterator[Finding]:
@@ -78,7 +80,10 @@ def _folder(workspace: Workspace) -> Iterator[Finding]:
 
 def _database(workspace: Workspace) -> Iterator[Finding]:
     database = workspace.database
-    if not workspace.settings.storage.database_url and not (workspace.settings.workspace / "garch.db").is_file():
+    if (
+        not workspace.settings.storage.database_url
+        and not (workspace.settings.workspace / "garch.db").is_file()
+    ):
         yield Finding("database", "error", "no database yet", "run `garch init`")
         return
     current = database.is_current()
@@ -153,8 +158,8 @@ def _freshness(workspace: Workspace, now: datetime) -> Iterator[Finding]:
     window = workspace.settings.trading_days
     closed = workspace.calendar.last_closed(now)
     wanted = min(window.end, closed) if window.end else closed
-    newest = coverage["last_session"].max()
-    behind = len(workspace.calendar.sessions(newest, wanted)) - 1 if newest < wanted else 0  # type: ignore[arg-type,operator]
+    newest: date = max(coverage["last_session"])
+    behind = len(workspace.calendar.sessions(newest, wanted)) - 1 if newest < wanted else 0
     fine = behind <= SESSIONS_BEHIND
     yield Finding(
         "freshness",

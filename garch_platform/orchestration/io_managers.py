@@ -6,18 +6,26 @@ definition metadata (``table``).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import date
+from typing import Any
 
 import dagster as dg
 import polars as pl
 
+from garch_platform.errors import StoreError
 from garch_platform.orchestration.partitions import KeySet
 from garch_platform.orchestration.workspace import Workspace
 
 __all__ = ["DatabaseIOManager", "LakeIOManager"]
 
 Slice = tuple[list[str], date | None, date]
+
+
+def _upstream_metadata(context: dg.InputContext) -> Mapping[str, Any]:
+    if context.upstream_output is None:
+        raise StoreError(f"input {context.name} comes from no asset; only assets of this graph can be loaded")
+    return context.upstream_output.definition_metadata
 
 
 class LakeIOManager(dg.IOManager):
@@ -55,9 +63,8 @@ class LakeIOManager(dg.IOManager):
 
     def load_input(self, context: dg.InputContext) -> pl.DataFrame:
         """Read the rows of the upstream keys."""
-        assert context.upstream_output is not None
         keys = KeySet.of(context.asset_partition_keys)
-        table = context.upstream_output.definition_metadata["table"]
+        table = _upstream_metadata(context)["table"]
         frames = [
             self._workspace.lake.scan(
                 table,
@@ -81,7 +88,7 @@ class DatabaseIOManager(dg.IOManager):
         self._workspace = workspace
 
     @staticmethod
-    def _where(metadata: dict[str, str], keys: KeySet) -> dict[str, list[object]]:
+    def _where(metadata: Mapping[str, Any], keys: KeySet) -> dict[str, list[Any]]:
         return {metadata["name_column"]: list(keys.names), metadata["date_column"]: list(keys.dates)}
 
     def handle_output(self, context: dg.OutputContext, obj: pl.DataFrame) -> None:
@@ -93,7 +100,6 @@ class DatabaseIOManager(dg.IOManager):
 
     def load_input(self, context: dg.InputContext) -> pl.DataFrame:
         """Read the rows of the upstream keys."""
-        assert context.upstream_output is not None
-        metadata = context.upstream_output.definition_metadata
+        metadata = _upstream_metadata(context)
         keys = KeySet.of(context.asset_partition_keys)
         return self._workspace.database.read_table(metadata["table"], **self._where(metadata, keys))

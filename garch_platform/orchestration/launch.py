@@ -16,7 +16,8 @@ from filelock import FileLock, Timeout
 
 from garch_platform.errors import GarchPlatformError
 from garch_platform.orchestration.code_location import CodeLocation
-from garch_platform.orchestration.instance import prepare_dagster_home
+from garch_platform.orchestration.instance import POSTGRES_URL_VARIABLE, prepare_dagster_home
+from garch_platform.orchestration.partitions import SYMBOLS_NAME
 from garch_platform.orchestration.planner import KeyRange, RequestPlanner
 from garch_platform.orchestration.revisions import stale_dates, stale_results
 from garch_platform.orchestration.workspace import Workspace
@@ -58,7 +59,7 @@ class Launcher:
     def instance(self) -> dg.DagsterInstance:
         """The Dagster instance in the workspace's DAGSTER_HOME."""
         home = prepare_dagster_home(
-            self.workspace.settings.dagster_home, postgres_url=os.environ.get("DAGSTER_POSTGRES_URL")
+            self.workspace.settings.dagster_home, postgres_url=os.environ.get(POSTGRES_URL_VARIABLE)
         )
         os.environ["DAGSTER_HOME"] = str(home)
         return dg.DagsterInstance.from_config(str(home))
@@ -77,14 +78,12 @@ class Launcher:
         self.workspace.prepare()
         changes = self.workspace.sync_symbols(self._now)
         wanted = self.workspace.registry.entries()["symbol"].to_list()
-        name = self.location.partitions.symbols.name
-        assert name is not None
-        present = self.instance.get_dynamic_partitions(name)
+        present = self.instance.get_dynamic_partitions(SYMBOLS_NAME)
         added = [symbol for symbol in wanted if symbol not in present]
         if added:
-            self.instance.add_dynamic_partitions(name, added)
+            self.instance.add_dynamic_partitions(SYMBOLS_NAME, added)
         for symbol in set(present) - set(wanted):
-            self.instance.delete_dynamic_partition(name, symbol)
+            self.instance.delete_dynamic_partition(SYMBOLS_NAME, symbol)
         return changes
 
     def run(self, planned: Sequence[KeyRange]) -> Iterator[RunOutcome]:

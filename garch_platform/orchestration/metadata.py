@@ -50,7 +50,9 @@ def plot(draw: Callable[[Any], None], *, title: str) -> dg.MarkdownMetadataValue
     draw(axes)
     buffer = io.BytesIO()
     FigureCanvasAgg(figure).print_png(buffer)
-    return dg.MetadataValue.md(f"![{title}](data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()})")
+    return dg.MetadataValue.md(
+        f"![{title}](data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()})"
+    )
 
 
 def report_keys(
@@ -65,6 +67,8 @@ def report_keys(
     values = {tuple(row[name] for name in names): row for row in rows.iter_rows(named=True)}
     for day in keys.dates or (None,):
         for symbol in keys.names:
-            row = values.get((symbol, day) if date_column else (symbol,), {STATUS_COLUMN: "failed", "reason": "no rows"})
+            row = values.get(
+                (symbol, day) if date_column else (symbol,), {STATUS_COLUMN: "failed", "reason": "no rows"}
+            )
             shown = {name: value for name, value in row.items() if name not in names and value is not None}
             context.add_asset_metadata(shown, partition_key=keys.key(symbol, day))

@@ -16,7 +16,7 @@ import dagster as dg
 from garch_platform.sessions import LAST_DAY, TradingCalendar
 from garch_platform.settings import Settings
 
-__all__ = ["SYMBOLS_NAME", "KeySet", "Partitions", "contiguous"]
+__all__ = ["DATE", "SECTOR", "SYMBOL", "SYMBOLS_NAME", "KeySet", "Partitions", "contiguous"]
 
 SYMBOLS_NAME = "symbols"
 DATE, SYMBOL, SECTOR = "date", "symbol", "sector"

@@ -17,7 +17,7 @@ from garch_platform.orchestration.jobs import DAILY_JOB, HISTORY_JOB, RANKING_JO
 from garch_platform.orchestration.partitions import SYMBOLS_NAME, Partitions, contiguous
 from garch_platform.settings import Settings
 
-__all__ = ["KeyRange", "RequestPlanner"]
+__all__ = ["RANGE_END", "RANGE_START", "KeyRange", "RequestPlanner"]
 
 RANGE_START = "dagster/asset_partition_range_start"
 RANGE_END = "dagster/asset_partition_range_end"
@@ -77,7 +77,8 @@ class RequestPlanner:
     def history(self, symbols: Sequence[str] | None = None) -> list[KeyRange]:
         """Runs of the history job, one for each stretch of neighbouring keys."""
         return [
-            KeyRange(HISTORY_JOB, stretch[0], stretch[-1], tuple(stretch)) for stretch in self._stretches(symbols)
+            KeyRange(HISTORY_JOB, stretch[0], stretch[-1], tuple(stretch))
+            for stretch in self._stretches(symbols)
         ]
 
     def daily(self, start: date, end: date, symbols: Sequence[str] | None = None) -> list[KeyRange]:
@@ -97,7 +98,13 @@ class RequestPlanner:
             raise SymbolError(f"sectors {unknown} are not active; universe.sectors.active is {active}")
         chosen = [number for number, name in enumerate(active) if sectors is None or name in sectors]
         return [
-            KeyRange(RANKING_JOB, f"{day}|{active[first]}", f"{day}|{active[last]}", tuple(active[first : last + 1]), day)
+            KeyRange(
+                RANKING_JOB,
+                f"{day}|{active[first]}",
+                f"{day}|{active[last]}",
+                tuple(active[first : last + 1]),
+                day,
+            )
             for day in self.sessions(start, end)
             for first, last in contiguous(chosen)
         ]

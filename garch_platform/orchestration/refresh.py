@@ -43,7 +43,9 @@ def refresh_plan(
     last = end or (closed if window.end is None else min(window.end, closed))
     first = start or (window.start if calendar.is_session(window.start) else calendar.next(window.start))
     if last < first:
-        raise CalendarError(f"nothing to run: the last closed session {last} is before the first session {first}")
+        raise CalendarError(
+            f"nothing to run: the last closed session {last} is before the first session {first}"
+        )
     retired = _history_only(launcher)
     active = [symbol for symbol in planner.symbol_keys() if symbol not in retired]
     runs = [*planner.history(), *planner.daily(first, last, active), *planner.ranking(first, last)]
@@ -53,7 +55,9 @@ def refresh_plan(
 
 def pending(instance: dg.DagsterInstance, runs: Sequence[KeyRange]) -> list[KeyRange]:
     """The runs of which at least one key is not materialised."""
-    done = {job: instance.get_materialized_partitions(dg.AssetKey(asset)) for job, asset in LAST_ASSET.items()}
+    done = {
+        job: instance.get_materialized_partitions(dg.AssetKey(asset)) for job, asset in LAST_ASSET.items()
+    }
     return [run for run in runs if not set(run.keys) <= done[run.job]]
 
 

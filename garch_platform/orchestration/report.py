@@ -78,9 +78,9 @@ def _part(workspace: Workspace) -> dict[str, Any]:
 
 def _both_gates(workspace: Workspace, day: date | None) -> pl.DataFrame:
     tests = workspace.database.read_table("variance_stability_tracking", test_date=[day] if day else [])
-    columns = tests.select("record_count", "arch_test_pvalue", "rolling_std_cv", "ljung_box_pvalue").with_columns(
-        reason=pl.when(pl.col("arch_test_pvalue").is_null()).then(tests["filter_reason"])
-    )
+    columns = tests.select(
+        "record_count", "arch_test_pvalue", "rolling_std_cv", "ljung_box_pvalue"
+    ).with_columns(reason=pl.when(pl.col("arch_test_pvalue").is_null()).then(tests["filter_reason"]))
     rows = []
     for name, gate in workspace.settings.stability.gates.items():
         judged = apply_gate(columns, StabilityGate(**gate.model_dump()))
@@ -98,14 +98,19 @@ def _plots(workspace: Workspace, day: date) -> list[_Plot]:
         plots.append(_spread_plot(panel, pair))
     fits = workspace.database.read_table("garch_models", fit_date=[day]).filter(pl.col("is_selected"))
     persistence = fits["persistence"].drop_nulls()
-    plots.append(_draw("Persistence of the selected fits (alpha + beta)", lambda axes: axes.hist(persistence, bins=20)))
+    plots.append(
+        _draw("Persistence of the selected fits (alpha + beta)", lambda axes: axes.hist(persistence, bins=20))
+    )
     return plots
 
 
 def _spread_plot(panel: pl.DataFrame, pair: dict[str, Any]) -> _Plot:
     legs = panel.select("timestamp", y=pair["symbol_y"], x=pair["symbol_x"]).drop_nulls()
     values = spread(
-        legs["y"].to_numpy(), legs["x"].to_numpy(), hedge_ratio=pair["hedge_ratio"], intercept=pair["intercept"]
+        legs["y"].to_numpy(),
+        legs["x"].to_numpy(),
+        hedge_ratio=pair["hedge_ratio"],
+        intercept=pair["intercept"],
     )
     judged_from = legs.filter(pl.col("timestamp").dt.date() >= pair["out_of_sample_start"]).height
 

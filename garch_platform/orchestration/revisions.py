@@ -25,7 +25,9 @@ ABSENT = "absent"
 STALE_SCHEMA = {"asset": pl.String, "name": pl.String, "date": pl.Date, "reason": pl.String}
 
 
-def record_revisions(workspace: Workspace, keys: KeySet, incoming: pl.DataFrame, *, asset: str) -> pl.DataFrame:
+def record_revisions(
+    workspace: Workspace, keys: KeySet, incoming: pl.DataFrame, *, asset: str
+) -> pl.DataFrame:
     """Compare ``incoming`` with the stored bars of ``keys``; record and return what changed.
 
     Only sessions on which features were already computed count: before that there is nothing that
@@ -44,7 +46,9 @@ def record_revisions(workspace: Workspace, keys: KeySet, incoming: pl.DataFrame,
     )
     old = content_hash(stored).rename({"content_hash": "old_hash"})
     new = content_hash(incoming).rename({"content_hash": "new_hash"})
-    computed = workspace.lake.coverage("features", timeframe).select("symbol", "first_session", "last_session")
+    computed = workspace.lake.coverage("features", timeframe).select(
+        "symbol", "first_session", "last_session"
+    )
     changed = (
         old.join(new, on=["symbol", "session_date"], how="full", coalesce=True)
         .with_columns(pl.col("old_hash", "new_hash").fill_null(ABSENT))
@@ -70,7 +74,9 @@ def record_revisions(workspace: Workspace, keys: KeySet, incoming: pl.DataFrame,
 
 
 def _daily_sessions(workspace: Workspace, since: date) -> list[date]:
-    last = workspace.database.read("SELECT max(test_date) AS last FROM variance_stability_tracking")["last"][0]
+    last = workspace.database.read("SELECT max(test_date) AS last FROM variance_stability_tracking")["last"][
+        0
+    ]
     if last is None:
         return []
     last = date.fromisoformat(last) if isinstance(last, str) else last
@@ -100,14 +106,32 @@ def stale_results(workspace: Workspace, symbols: Sequence[str] | None = None) ->
     names = list(symbols) if symbols is not None else _revised(workspace)
     if not names:
         return pl.DataFrame(schema=STALE_SCHEMA)
-    return pl.concat(
-        [
-            _stale_features(workspace, names),
-            _stale_rows(workspace, names, "variance_stability_tracking", "stability", "test_date", workspace.settings.formation.sessions),
-            _stale_rows(workspace, names, "garch_models", "garch_models", "fit_date", workspace.settings.garch.sessions),
-            _stale_rankings(workspace, names),
-        ]
-    ).unique().sort("date", "asset", "name")
+    return (
+        pl.concat(
+            [
+                _stale_features(workspace, names),
+                _stale_rows(
+                    workspace,
+                    names,
+                    "variance_stability_tracking",
+                    "stability",
+                    "test_date",
+                    workspace.settings.formation.sessions,
+                ),
+                _stale_rows(
+                    workspace,
+                    names,
+                    "garch_models",
+                    "garch_models",
+                    "fit_date",
+                    workspace.settings.garch.sessions,
+                ),
+                _stale_rankings(workspace, names),
+            ]
+        )
+        .unique()
+        .sort("date", "asset", "name")
+    )
 
 
 def _revised(workspace: Workspace) -> list[str]:
@@ -117,7 +141,9 @@ def _revised(workspace: Workspace) -> list[str]:
 def _stale_features(workspace: Workspace, names: list[str]) -> pl.DataFrame:
     timeframe = workspace.settings.timeframe.name
     key = ["symbol", "timestamp"]
-    bars = workspace.lake.scan("bars", timeframe=timeframe, symbols=names, columns=[*key, "session_date", "close"])
+    bars = workspace.lake.scan(
+        "bars", timeframe=timeframe, symbols=names, columns=[*key, "session_date", "close"]
+    )
     columns = [*key, "session_date", "log_close", "log_return", "return_sum"]
     features = workspace.lake.scan("features", timeframe=timeframe, symbols=names, columns=columns).sort(key)
     before = pl.col("return_sum").shift(1).over("symbol").fill_null(0.0)
@@ -141,10 +167,14 @@ def _stale_features(workspace: Workspace, names: list[str]) -> pl.DataFrame:
 def _stale_rows(
     workspace: Workspace, names: list[str], table: str, asset: str, date_column: str, sessions: int
 ) -> pl.DataFrame:
-    rows = workspace.database.read_table(table, symbol=names).select("symbol", date_column, "input_hash").unique()
+    rows = (
+        workspace.database.read_table(table, symbol=names)
+        .select("symbol", date_column, "input_hash")
+        .unique()
+    )
     found = []
     for (day,), group in rows.group_by(date_column):
-        window = read_window(workspace, group["symbol"].to_list(), day, sessions=sessions)  # type: ignore[arg-type]
+        window = read_window(workspace, group["symbol"].to_list(), day, sessions=sessions)
         found += [
             (asset, symbol, day, f"input window {window.start} to {window.end} was revised")
             for symbol, recorded in group.select("symbol", "input_hash").iter_rows()
@@ -166,5 +196,7 @@ def _stale_rankings(workspace: Workspace, names: list[str]) -> pl.DataFrame:
             workspace, symbols, day, sessions=formation.sessions + formation.out_of_sample_sessions
         )
         if window.panel_hash != ranked["input_hash"][0]:
-            found.append(("pair_rankings", sector, day, f"input window {window.start} to {window.end} was revised"))
+            found.append(
+                ("pair_rankings", sector, day, f"input window {window.start} to {window.end} was revised")
+            )
     return pl.DataFrame(found, schema=STALE_SCHEMA, orient="row")

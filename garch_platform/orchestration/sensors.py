@@ -77,7 +77,11 @@ def build_sensors(
         files, seen_files = changed_files(workspace, state.get("files", {}))
         live, last_id = _live_sessions(workspace, state.get("market_data_id", 0))
         asked = planner(context.instance)
-        arrived = new_bar_sessions(workspace, files) | live | {date.fromisoformat(d) for d in state.get("waiting", [])}
+        arrived = (
+            new_bar_sessions(workspace, files)
+            | live
+            | {date.fromisoformat(d) for d in state.get("waiting", [])}
+        )
         closed = workspace.calendar.last_closed(asked.now)
         window = workspace.settings.trading_days
         inside = sorted(d for d in arrived if d >= window.start and (window.end is None or d <= window.end))
@@ -89,7 +93,9 @@ def build_sensors(
         }
         stamp = f"{last_id}:{_fingerprint(seen_files)}"
         requests = [
-            run.run_request(f"bars:{run.first}:{run.last}:{stamp}") for day in ready for run in asked.daily(day, day)
+            run.run_request(f"bars:{run.first}:{run.last}:{stamp}")
+            for day in ready
+            for run in asked.daily(day, day)
         ]
         return dg.SensorResult(
             run_requests=requests,
@@ -136,7 +142,9 @@ def build_sensors(
     return [new_symbols_sensor, new_bars_sensor, revision_sensor, ranking_sensor]
 
 
-def changed_files(workspace: Workspace, seen: dict[str, list[int]]) -> tuple[list[Path], dict[str, list[int]]]:
+def changed_files(
+    workspace: Workspace, seen: dict[str, list[int]]
+) -> tuple[list[Path], dict[str, list[int]]]:
     """Files of the inbox whose size or modification time is not the one in ``seen``, and the new state."""
     folder = workspace.settings.files_path
     if workspace.settings.universe.source != "files" or not folder.exists():

@@ -32,6 +32,7 @@ CHANCE_NOTE = (
 )
 PAIR_COLUMNS = (
     "rank",
+    "passed",
     "sector",
     "symbol_y",
     "symbol_x",
@@ -54,14 +55,22 @@ def last_ranking_date(workspace: Workspace) -> date | None:
 
 def _rankings(workspace: Workspace, day: date | None) -> tuple[pl.DataFrame, date | None]:
     chosen = day or last_ranking_date(workspace)
-    return workspace.database.read_table("pair_rankings", ranking_date=[] if chosen is None else [chosen]), chosen
+    return workspace.database.read_table(
+        "pair_rankings", ranking_date=[] if chosen is None else [chosen]
+    ), chosen
 
 
-def top_pairs(workspace: Workspace, day: date | None = None, *, top: int = 10) -> tuple[pl.DataFrame, date | None]:
-    """The best ``top`` pairs of each sector on ``day`` (the last ranked session if None)."""
+def top_pairs(
+    workspace: Workspace, day: date | None = None, *, top: int = 10
+) -> tuple[pl.DataFrame, date | None]:
+    """The ``top`` best-scored pairs of each sector on ``day`` (the last ranked session if None).
+
+    Pairs that pass every gate come first and have a rank; the others show how near they came.
+    """
     rankings, chosen = _rankings(workspace, day)
-    best = rankings.filter(pl.col("passed"), pl.col("rank") <= top).sort("sector", "rank")
-    return best.select(PAIR_COLUMNS), chosen
+    order = {"sector": False, "rank": False, "score": True}
+    best = rankings.drop_nulls("score").sort(list(order), descending=list(order.values()), nulls_last=True)
+    return best.group_by("sector", maintain_order=True).head(top).select(PAIR_COLUMNS), chosen
 
 
 def gate_counts(workspace: Workspace, day: date | None = None) -> pl.DataFrame:
@@ -130,7 +139,7 @@ def status_table(workspace: Workspace) -> Table:
         coverage = workspace.lake.coverage(name, timeframe)
         state = "none"
         if not coverage.is_empty():
-            first, last = coverage["first_session"].min(), coverage["last_session"].max()
+            first, last = min(coverage["first_session"]), max(coverage["last_session"])
             state = f"{coverage['rows'].sum():,} rows, {len(coverage)} symbols, {first} to {last}"
         table.add_row(name, state)
     for name, column in (
@@ -139,8 +148,8 @@ def status_table(workspace: Workspace) -> Table:
         ("pair_rankings", "ranking_date"),
     ):
         rows = database.read_table(name)
-        days = rows[column].unique()
-        table.add_row(name, f"{len(rows):,} rows, {len(days)} sessions, last {days.max()}" if len(rows) else "none")
+        days = set(rows[column])
+        table.add_row(name, f"{len(rows):,} rows, {len(days)} sessions, last {max(days)}" if days else "none")
     for name in ("rejections", "revisions", "market_data"):
         table.add_row(name, f"{len(database.read_table(name)):,} rows")
     return table
@@ -153,7 +162,9 @@ def findings_table(findings: Sequence[Finding]) -> Table:
     for name in ("check", "state", "remedy"):
         table.add_column(name, overflow="fold")
     for finding in findings:
-        table.add_row(finding.check, f"[{colours[finding.level]}]{finding.level}[/] {finding.state}", finding.remedy)
+        table.add_row(
+            finding.check, f"[{colours[finding.level]}]{finding.level}[/] {finding.state}", finding.remedy
+        )
     return table
 
 

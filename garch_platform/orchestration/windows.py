@@ -102,7 +102,9 @@ def read_window(workspace: Workspace, symbols: Sequence[str], end: date, *, sess
     closes = closes.group_by("symbol", "session_date", "timestamp", maintain_order=True).agg(
         pl.col("log_close").last()
     )
-    wide = closes.pivot(on="symbol", index=["timestamp", "session_date"], values="log_close").sort("timestamp")
+    wide = closes.pivot(on="symbol", index=["timestamp", "session_date"], values="log_close").sort(
+        "timestamp"
+    )
     absent = [pl.lit(None, pl.Float64).alias(name) for name in symbols if name not in wide.columns]
     panel = wide.with_columns(absent).select("timestamp", "session_date", *sorted(symbols))
     return Window(panel, tuple(sorted(symbols)), start, end, not step.is_daily, version)
@@ -120,7 +122,9 @@ def _buckets(rows: pl.LazyFrame, schedule: pl.LazyFrame, step: timedelta) -> pl.
     )
 
 
-def previous_features(workspace: Workspace, symbols: Sequence[str], start: date, *, rows: int) -> pl.DataFrame:
+def previous_features(
+    workspace: Workspace, symbols: Sequence[str], start: date, *, rows: int
+) -> pl.DataFrame:
     """The last ``rows`` feature rows of each symbol before session ``start``."""
     timeframe = workspace.settings.timeframe
     per_session = max(1, round(workspace.calendar.bars_per_year(timeframe) / 252))
@@ -142,4 +146,6 @@ def previous_features(workspace: Workspace, symbols: Sequence[str], start: date,
     older = tail(short, None)
     if recent.is_empty():
         return older
-    return pl.concat([recent.filter(~pl.col("symbol").is_in(short)), older]) if not older.is_empty() else recent
+    return (
+        pl.concat([recent.filter(~pl.col("symbol").is_in(short)), older]) if not older.is_empty() else recent
+    )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC as UTC_ZONE
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -53,6 +54,8 @@ PRICE_TOLERANCE: Final = 1e-9
 
 NEAR_SESSION: Final = timedelta(hours=8)
 """A bar this close to a session, yet outside it, is an extended-hours bar of that session's day."""
+
+MOMENT: Final = "%Y-%m-%d %H:%M:%S UTC"
 
 REJECTION_SCHEMA: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
     "symbol": pl.String,
@@ -253,8 +256,9 @@ def _faults(now: datetime | None, known_sessions: bool) -> list[tuple[str, pl.Ex
         *_session_faults(known_sessions),
     ]
     if now is not None:
+        ends = pl.col("available_at").dt.strftime(MOMENT)
         late = pl.concat_str(
-            [_text("available_at"), pl.lit(f" is after {now.isoformat(timespec='seconds')}")]
+            [pl.lit("available_at "), ends, pl.lit(f" is after {now.astimezone(UTC_ZONE):{MOMENT}}")]
         )
         faults.append(("future", pl.col("available_at") > pl.lit(now).cast(UTC), late))
     recycled = pl.col("data_source") == "recycled"

@@ -171,7 +171,7 @@ class Lake:
         if not symbols:
             return stored.version()
         frame = aligned(frame, _polars_schema(stored))
-        before = self._scan(stored, timeframe, symbols, start, end).collect()
+        before = self._scan(table, stored, timeframe, symbols, start, end).collect()
         if _same_rows(before, frame):
             return stored.version()
         day = date_column(frame.columns)
@@ -220,7 +220,9 @@ class Lake:
         else:
             if version is not None:
                 self._require_files(table, stored, timeframe, start, end)
-            frame = self._scan(stored, timeframe, None if symbols is None else list(symbols), start, end)
+            frame = self._scan(
+                table, stored, timeframe, None if symbols is None else list(symbols), start, end
+            )
             known = [name for name in _polars_schema(stored) if name != "period"]
         if columns is None:
             return frame
@@ -339,9 +341,9 @@ class Lake:
 
     def _not_reproducible(self, table: str, version: int) -> StoreError:
         return StoreError(
-            f"version {version} of table {table} in {self.url} is not reproducible: files were removed after "
-            f"{self.reproducibility_days} days (setting storage.reproducibility_days); compute it anew from "
-            "the present version"
+            f"version {version} of table {table} in {self.url} is not reproducible: its files are gone, they are "
+            f"kept for {self.reproducibility_days} days (setting storage.reproducibility_days); compute it anew "
+            "from the present version"
         )
 
     def _create(self, table: str, frame: pl.DataFrame) -> DeltaTable:
@@ -358,13 +360,15 @@ class Lake:
 
     def _scan(
         self,
+        table: str,
         stored: DeltaTable,
         timeframe: str | None,
         symbols: list[str] | None,
         start: date | None,
         end: date | None,
     ) -> pl.LazyFrame:
-        names = [name for name in _polars_schema(stored) if name != "period"]
+        first = list(self._schema(table))
+        names = first + [name for name in _polars_schema(stored) if name not in {*first, "period"}]
         day = date_column(names)
         frame = pl.scan_delta(stored)
         if timeframe is not None:

@@ -44,20 +44,16 @@ def aligned(frame: pl.DataFrame, schema: _Schema) -> pl.DataFrame:
         DataError: a column has another type than the table's.
     """
     columns = [name for name in schema if name != "period"]
+    if frame.width == 0:
+        return pl.DataFrame(schema={name: schema[name] for name in columns})
     for name in columns:
         if name in frame.columns and frame[name].dtype not in (schema[name], pl.Null):
             raise DataError(
                 f"column {name} is {frame[name].dtype}, in the lake it is {schema[name]}; cast it"
             )
-    return frame.select(
-        *(
-            pl.col(name).cast(schema[name])
-            if name in frame.columns
-            else pl.lit(None, schema[name]).alias(name)
-            for name in columns
-        ),
-        *(name for name in frame.columns if name not in columns),
-    )
+    absent = [pl.lit(None, schema[name]).alias(name) for name in columns if name not in frame.columns]
+    own = [name for name in frame.columns if name not in columns]
+    return frame.with_columns(absent).select(*(pl.col(name).cast(schema[name]) for name in columns), *own)
 
 
 def require_storable(
@@ -84,6 +80,7 @@ def require_storable(
     day = date_column(frame.columns)
     _require_keys(table, frame, day)
     _require_owned(table, frame, day, timeframe, symbols, start, end)
+    _require_unique(table, frame)
     if table == "bars":
         _require_genuine(frame)
     return frame
@@ -113,6 +110,9 @@ def _require_keys(table: str, frame: pl.DataFrame, day: str) -> None:
     for name in (*KEYS[table], day):
         if nulls := frame[name].null_count():
             raise DataError(f"{nulls} rows for {table} have no {name}; rows are found by it")
+
+
+def _require_unique(table: str, frame: pl.DataFrame) -> None:
     doubled = frame.filter(pl.struct(*KEYS[table]).is_duplicated())
     if doubled.height:
         first = ", ".join(f"{name}={doubled[name][0]}" for name in KEYS[table])

@@ -154,9 +154,7 @@ def test_symbols_do_not_touch_one_another() -> None:
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_appends_equal_one_computation_bit_for_bit(data: st.DataObject) -> None:
-    price = st.one_of(
-        st.none(), st.sampled_from([0.0, -1.0]), st.floats(1e-3, 1e5), st.floats(90.0, 110.0)
-    )
+    price = st.one_of(st.none(), st.sampled_from([0.0, -1.0]), st.floats(1e-3, 1e5), st.floats(90.0, 110.0))
     lengths = data.draw(st.lists(st.integers(1, 60), min_size=1, max_size=3))
     prices = {f"S{k}": data.draw(st.lists(price, min_size=n, max_size=n)) for k, n in enumerate(lengths)}
     intraday = data.draw(st.booleans())

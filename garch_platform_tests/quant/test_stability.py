@@ -18,7 +18,7 @@ STRICT = StabilityGate(arch_pvalue=0.05, rolling_std_cv=0.5, ljung_box_pvalue=0.
 RELAXED = StabilityGate(arch_pvalue=1e-100, rolling_std_cv=2.0, ljung_box_pvalue=0.001)
 
 
-def tested(returns: np.ndarray) -> pl.DataFrame:
+def run_tests(returns: np.ndarray) -> pl.DataFrame:
     return stability_tests(returns, test_window=30, arch_lags=5, ljung_box_lags=10, min_observations=60)
 
 
@@ -28,7 +28,7 @@ def noise(count: int, seed: int = 0) -> np.ndarray:
 
 def test_statistics_are_those_of_statsmodels_and_pandas() -> None:
     returns = noise(750) + 0.001
-    row = tested(returns[:, np.newaxis]).row(0, named=True)
+    row = run_tests(returns[:, np.newaxis]).row(0, named=True)
     rolling = pd.Series(returns).rolling(30).std().dropna()
     assert row["record_count"] == 750
     expected = {
@@ -46,14 +46,16 @@ def test_the_scale_of_the_returns_does_not_matter(factor: float) -> None:
     returns = noise(500, 3)[:, np.newaxis]
     names = ["arch_test_pvalue", "rolling_std_cv", "ljung_box_pvalue"]
     np.testing.assert_allclose(
-        tested(returns * factor).select(names).to_numpy(), tested(returns).select(names).to_numpy(), rtol=1e-8
+        run_tests(returns * factor).select(names).to_numpy(),
+        run_tests(returns).select(names).to_numpy(),
+        rtol=1e-8,
     )
 
 
 def test_absent_returns_are_dropped() -> None:
     returns = noise(300, 1)
     gappy = np.insert(returns, [5, 100, 299], np.nan)
-    assert tested(gappy[:, np.newaxis]).equals(tested(returns[:, np.newaxis]))
+    assert run_tests(gappy[:, np.newaxis]).equals(run_tests(returns[:, np.newaxis]))
 
 
 def test_each_series_has_its_row_and_reason() -> None:
@@ -62,7 +64,7 @@ def test_each_series_has_its_row_and_reason() -> None:
     panel[:40, 1] = noise(40)
     panel[:, 2] = 0.0
     panel[:, 3] = 0.0123
-    result = tested(panel)
+    result = run_tests(panel)
     assert dict(result.schema) == STABILITY_SCHEMA
     assert result["reason"].to_list() == [
         None,
@@ -86,7 +88,7 @@ def test_a_failing_test_is_a_row_and_spares_the_others(monkeypatch: pytest.Monke
         return real(series, lags=lags)
 
     monkeypatch.setattr(stability, "arch_lm_pvalue", fails_once)
-    result = apply_gate(tested(panel), RELAXED)
+    result = apply_gate(run_tests(panel), RELAXED)
     assert result["reason"].to_list() == ["test_failed: SVD did not converge", None]
     assert result["is_stable"].to_list() == [False, True]
     assert result["filter_reason"][0] == "test_failed: SVD did not converge"
@@ -121,7 +123,7 @@ def test_the_strict_gate_rejects_what_garch_is_for() -> None:
     garch = simulate_garch(shocks, omega=0.02, alpha=0.08, beta=0.90)
     independent = rng.standard_normal((750, 40))
     share = {
-        name: apply_gate(tested(returns), STRICT)["is_stable"].mean()
+        name: apply_gate(run_tests(returns), STRICT)["is_stable"].mean()
         for name, returns in (("garch", garch), ("independent", independent))
     }
     assert share["garch"] < 0.3
@@ -132,7 +134,7 @@ def test_planted_faults_are_found() -> None:
     rng = np.random.default_rng(2)
     autocorrelated = np.convolve(rng.standard_normal(601), [1.0, 0.6], mode="valid")
     bursts = rng.standard_normal(600) * np.where(np.arange(600) < 500, 0.1, 5.0)
-    result = apply_gate(tested(np.column_stack([autocorrelated, bursts])), RELAXED)
+    result = apply_gate(run_tests(np.column_stack([autocorrelated, bursts])), RELAXED)
     loose = apply_gate(result.drop("is_stable", "filter_reason"), StabilityGate(-1.0, 0.5, -1.0))
     assert result["filter_reason"][0] == "autocorrelation_detected"
     assert loose["filter_reason"].to_list() == [None, "high_volatility"]

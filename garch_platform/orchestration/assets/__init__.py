@@ -35,10 +35,14 @@ SINGLE_RUN = dg.BackfillPolicy.single_run()
 def build_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
     """Bind the asset bodies to the partitions of one workspace."""
     of_symbol = dg.MultiToSingleDimensionPartitionMapping(partition_dimension_name=SYMBOL)
-    same_day = dg.MultiPartitionMapping({DATE: dg.DimensionPartitionMapping(DATE, dg.IdentityPartitionMapping())})
+    same_day = dg.MultiPartitionMapping(
+        {DATE: dg.DimensionPartitionMapping(DATE, dg.IdentityPartitionMapping())}
+    )
     return [
         _lake_asset(bar_history, partitions.symbols, "bars", "bars", BAR_SCHEMA),
-        _lake_asset(feature_history, partitions.symbols, "features", "features", FEATURE_SCHEMA | LAKE_COLUMNS),
+        _lake_asset(
+            feature_history, partitions.symbols, "features", "features", FEATURE_SCHEMA | LAKE_COLUMNS
+        ),
         _lake_asset(raw_bars, partitions.symbol_days, "bars", "bars", BAR_SCHEMA),
         _lake_asset(
             features,
@@ -73,7 +77,10 @@ def build_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
             "pair_rankings",
             ("sector", "ranking_date"),
             kinds={"statsmodels"},
-            deps=[dg.AssetDep(name, partition_mapping=same_day) for name in ("features", "stability", "garch_models")],
+            deps=[
+                dg.AssetDep(name, partition_mapping=same_day)
+                for name in ("features", "stability", "garch_models")
+            ],
         ),
     ]
 

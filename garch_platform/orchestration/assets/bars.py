@@ -15,7 +15,9 @@ from garch_platform.quant.bar_quality import BarQuality, check_bars
 __all__ = ["bar_history", "raw_bars"]
 
 
-def bar_history(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> dg.Output[pl.DataFrame]:
+def bar_history(
+    context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]
+) -> dg.Output[pl.DataFrame]:
     """All bars of a symbol before its `history_end`, loaded in bulk from the configured source.
 
     A new symbol is one run, however many years it brings. Rows that break the bar contract go to
@@ -25,7 +27,9 @@ def bar_history(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[W
     return _accept(context, workspace, keys, workspace.history(keys.names))
 
 
-def raw_bars(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> dg.Output[pl.DataFrame]:
+def raw_bars(
+    context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]
+) -> dg.Output[pl.DataFrame]:
     """The bars of one session from the configured source, and live bars promoted from `market_data`.
 
     Fetching a session again replaces its rows; if their content changed after features had been
@@ -79,7 +83,9 @@ def _quarantine(workspace: Workspace, keys: KeySet, quality: BarQuality, asset: 
 
 def _summary(quality: BarQuality, keys: KeySet) -> pl.DataFrame:
     grouping = ["symbol", "session_date"] if keys.dates else ["symbol"]
-    counts = quality.accepted.group_by(grouping).agg(rows=pl.len(), last_bar=pl.col("timestamp").max().cast(pl.String))
+    counts = quality.accepted.group_by(grouping).agg(
+        rows=pl.len(), last_bar=pl.col("timestamp").max().cast(pl.String)
+    )
     if keys.dates:
         counts = counts.join(content_hash(quality.accepted), on=grouping)
     return counts.with_columns(status=pl.lit("ok"))

@@ -1,6 +1,7 @@
 """Features: returns, z-scores and rolling statistics of every bar."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import dagster as dg
 import polars as pl
@@ -51,7 +52,9 @@ def features(
     rows = pl.concat([continued, rebuilt]).filter(pl.col("session_date").is_in(keys.dates))
     summary = rows.group_by("symbol", "session_date").agg(rows=pl.len()).with_columns(status=pl.lit("ok"))
     report_keys(context, keys, summary, date_column="session_date")
-    return dg.Output(rows, metadata=_shown(workspace, rows) | {"rebuilt_from_bars": ", ".join(broken) or "none"})
+    return dg.Output(
+        rows, metadata=_shown(workspace, rows) | {"rebuilt_from_bars": ", ".join(broken) or "none"}
+    )
 
 
 def _windows(workspace: Workspace) -> FeatureWindows:
@@ -98,14 +101,14 @@ def _all_bars(workspace: Workspace, symbols: Sequence[str], keys: KeySet) -> pl.
     ).collect()
 
 
-def _shown(workspace: Workspace, rows: pl.DataFrame) -> dict[str, object]:
+def _shown(workspace: Workspace, rows: pl.DataFrame) -> dict[str, Any]:
     recent = rows.drop_nulls("volatility_annualized").sort("timestamp").group_by("symbol").tail(500)
 
-    def draw(axes: object) -> None:
+    def draw(axes: Any) -> None:
         for (symbol,), line in recent.group_by("symbol", maintain_order=True):
             label = str(symbol) if recent["symbol"].n_unique() <= 8 else None
-            axes.plot(line["timestamp"], line["volatility_annualized"], lw=0.7, label=label)  # type: ignore[attr-defined]
-        axes.set_ylabel("annualised", fontsize=7)  # type: ignore[attr-defined]
+            axes.plot(line["timestamp"], line["volatility_annualized"], lw=0.7, label=label)
+        axes.set_ylabel("annualised", fontsize=7)
 
     return {
         "rolling_volatility": plot(draw, title="Rolling volatility, annualised fraction"),

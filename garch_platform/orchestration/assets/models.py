@@ -16,7 +16,9 @@ from garch_platform.quant.volatility import fit_garch_batch
 __all__ = ["garch_models", "stability"]
 
 
-def stability(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> dg.Output[pl.DataFrame]:
+def stability(
+    context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]
+) -> dg.Output[pl.DataFrame]:
     """ARCH-LM, rolling-deviation variation and Ljung-Box of the formation window's returns, with a verdict and its reason under the configured gate.
 
     ARCH-LM on returns says "there is something to model", not "a model would be unstable".
@@ -28,10 +30,22 @@ def stability(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Wor
         tables.append(_verdicts(workspace, window))
         version = window.version
     rows = pl.concat(tables)
-    report_keys(context, keys, rows.select("symbol", "test_date", "is_stable", "filter_reason", status=pl.lit("ok")), date_column="test_date")
+    report_keys(
+        context,
+        keys,
+        rows.select("symbol", "test_date", "is_stable", "filter_reason", status=pl.lit("ok")),
+        date_column="test_date",
+    )
     counts = rows.group_by(verdict=pl.col("filter_reason").fill_null("stable")).len().sort("verdict")
     chart = plot(lambda axes: axes.barh(counts["verdict"], counts["len"]), title="Verdicts")
-    return dg.Output(rows, metadata={"verdicts": chart, "stable": int(rows["is_stable"].sum()), "lake_version_read": version or 0})
+    return dg.Output(
+        rows,
+        metadata={
+            "verdicts": chart,
+            "stable": int(rows["is_stable"].sum()),
+            "lake_version_read": version or 0,
+        },
+    )
 
 
 def _verdicts(workspace: Workspace, window: Window) -> pl.DataFrame:
@@ -44,15 +58,21 @@ def _verdicts(workspace: Workspace, window: Window) -> pl.DataFrame:
         min_observations=settings.min_observations,
     )
     verdicts = apply_gate(tests, StabilityGate(**settings.gates[settings.gate].model_dump()))
-    return _stamp(window, verdicts, "test_date").with_columns(
-        gate=pl.lit(settings.gate),
-        test_window=pl.lit(settings.test_window),
-        arch_lags=pl.lit(settings.arch_lags),
-        ljung_box_lags=pl.lit(settings.ljung_box_lags),
-    ).drop("reason")
+    return (
+        _stamp(window, verdicts, "test_date")
+        .with_columns(
+            gate=pl.lit(settings.gate),
+            test_window=pl.lit(settings.test_window),
+            arch_lags=pl.lit(settings.arch_lags),
+            ljung_box_lags=pl.lit(settings.ljung_box_lags),
+        )
+        .drop("reason")
+    )
 
 
-def garch_models(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> dg.Output[pl.DataFrame]:
+def garch_models(
+    context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]
+) -> dg.Output[pl.DataFrame]:
     """GARCH(1,1) of every symbol by maximum likelihood, normal and Student-t, each with its health; the one of lower BIC is selected.
 
     A fit that fails is a row with its status and reason.
@@ -64,13 +84,27 @@ def garch_models(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[
         tables.append(_fits(workspace, window))
         version = window.version
     rows = pl.concat(tables)
-    chosen = rows.filter(pl.col("is_selected") | pl.col("status").is_in(["failed", "insufficient"])).unique(["symbol", "fit_date"])
-    report_keys(context, keys, chosen.select("symbol", "fit_date", "status", "reason", "distribution", "persistence"), date_column="fit_date")
+    chosen = rows.filter(pl.col("is_selected") | pl.col("status").is_in(["failed", "insufficient"])).unique(
+        ["symbol", "fit_date"]
+    )
+    report_keys(
+        context,
+        keys,
+        chosen.select("symbol", "fit_date", "status", "reason", "distribution", "persistence"),
+        date_column="fit_date",
+    )
     persistence = chosen["persistence"].drop_nulls()
-    chart = plot(lambda axes: axes.hist(persistence, bins=20, range=(min(0.5, *persistence, 1.0), 1.0)), title="Persistence (alpha + beta)")
+    chart = plot(
+        lambda axes: axes.hist(persistence, bins=20, range=(min(0.5, *persistence, 1.0), 1.0)),
+        title="Persistence (alpha + beta)",
+    )
     return dg.Output(
         rows,
-        metadata={"persistence": chart, "lake_version_read": version or 0, "failed": int((rows["status"] == "failed").sum())},
+        metadata={
+            "persistence": chart,
+            "lake_version_read": version or 0,
+            "failed": int((rows["status"] == "failed").sum()),
+        },
     )
 
 
@@ -85,7 +119,9 @@ def _fits(workspace: Workspace, window: Window) -> pl.DataFrame:
             min_observations=settings.garch.min_observations,
             weak_observations=settings.garch.weak_observations,
         )
-        table = batch.table.rename(lambda name: f"se_{name.removesuffix('_se')}" if name.endswith("_se") else name)
+        table = batch.table.rename(
+            lambda name: f"se_{name.removesuffix('_se')}" if name.endswith("_se") else name
+        )
         tables.append(_stamp(window, table, "fit_date").with_columns(distribution=pl.lit(distribution)))
     unconditional = pl.col("omega") / (1 - pl.col("persistence"))
     usable = pl.col("status").is_in(["ok", "weak"])

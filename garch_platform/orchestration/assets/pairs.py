@@ -1,6 +1,7 @@
 """Pair rankings, one row a pair of the sector and session."""
 
 from datetime import date
+from typing import Any
 
 import dagster as dg
 import polars as pl
@@ -14,14 +15,17 @@ from garch_platform.quant.pairs import PairGates, rank_pairs, spread
 __all__ = ["pair_rankings", "read_pair_window"]
 
 
-def pair_rankings(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> dg.Output[pl.DataFrame]:
+def pair_rankings(
+    context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]
+) -> dg.Output[pl.DataFrame]:
     """Every pair of a sector with its evidence: correlation, Engle-Granger both ways, hedge ratio, half-life, composite score, rank or the gate at which it fell.
 
     Formation and out-of-sample bars do not overlap. The `classic` gates are the original documents';
     they pass pairs by chance, so a rank is a place in a list and no claim of cointegration.
     """  # noqa: E501
     keys = KeySet.of(context.partition_keys)
-    tables, metadata = [], {}
+    tables: list[pl.DataFrame] = []
+    metadata: dict[str, Any] = {}
     for day in keys.dates:
         for sector in keys.names:
             window = read_pair_window(workspace, workspace.sector_symbols(sector, day), day)
@@ -38,7 +42,9 @@ def pair_rankings(context: dg.AssetExecutionContext, workspace: dg.ResourceParam
 def read_pair_window(workspace: Workspace, symbols: list[str], day: date) -> Window:
     """Formation and out-of-sample sessions up to ``day``."""
     formation = workspace.settings.formation
-    return read_window(workspace, symbols, day, sessions=formation.sessions + formation.out_of_sample_sessions)
+    return read_window(
+        workspace, symbols, day, sessions=formation.sessions + formation.out_of_sample_sessions
+    )
 
 
 def _rank(workspace: Workspace, window: Window, sector: str, day: date) -> pl.DataFrame:
@@ -75,23 +81,39 @@ def _excluded(workspace: Workspace, window: Window, day: date) -> dict[str, str]
         if not stable
     }
     tested = set(verdicts["symbol"])
-    return reasons | {symbol: "no stability verdict for this session" for symbol in window.symbols if symbol not in tested}
+    return reasons | {
+        symbol: "no stability verdict for this session" for symbol in window.symbols if symbol not in tested
+    }
 
 
-def _shown(window: Window, passed: pl.DataFrame) -> dict[str, object]:
-    metadata: dict[str, object] = {"lake_version_read": window.version or 0}
+def _shown(window: Window, passed: pl.DataFrame) -> dict[str, Any]:
+    metadata: dict[str, Any] = {"lake_version_read": window.version or 0}
     if passed.is_empty():
         return metadata
     best = passed.sort("rank").row(0, named=True)
     panel = window.log_closes.select("timestamp", y=best["symbol_y"], x=best["symbol_x"]).drop_nulls()
-    values = spread(panel["y"].to_numpy(), panel["x"].to_numpy(), hedge_ratio=best["hedge_ratio"], intercept=best["intercept"])
+    values = spread(
+        panel["y"].to_numpy(),
+        panel["x"].to_numpy(),
+        hedge_ratio=best["hedge_ratio"],
+        intercept=best["intercept"],
+    )
 
-    def draw(axes: object) -> None:
-        axes.plot(panel["timestamp"], values, lw=0.7)  # type: ignore[attr-defined]
+    def draw(axes: Any) -> None:
+        axes.plot(panel["timestamp"], values, lw=0.7)
         for width in (-2, 0, 2):
-            axes.axhline(best["spread_mean"] + width * best["spread_std"], lw=0.6, ls="--", color="grey")  # type: ignore[attr-defined]
+            axes.axhline(best["spread_mean"] + width * best["spread_std"], lw=0.6, ls="--", color="grey")
 
-    title = f"{best['symbol_y']} - {best['hedge_ratio']:.3f} {best['symbol_x']}, bands at 2 formation deviations"
-    top = passed.sort("rank").head(10).select("rank", "symbol_1", "symbol_2", "score", "coint_pvalue", "half_life")
-    records = [dg.TableRecord({k: (round(v, 4) if isinstance(v, float) else v) for k, v in row.items()}) for row in top.iter_rows(named=True)]
+    title = (
+        f"{best['symbol_y']} - {best['hedge_ratio']:.3f} {best['symbol_x']}, bands at 2 formation deviations"
+    )
+    top = (
+        passed.sort("rank")
+        .head(10)
+        .select("rank", "symbol_1", "symbol_2", "score", "coint_pvalue", "half_life")
+    )
+    records = [
+        dg.TableRecord({k: (round(v, 4) if isinstance(v, float) else v) for k, v in row.items()})
+        for row in top.iter_rows(named=True)
+    ]
     return metadata | {"best_spread": plot(draw, title=title), "top_pairs": dg.MetadataValue.table(records)}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import dagster as dg
 
 from garch_platform.orchestration.checks import bars, models
@@ -13,7 +16,7 @@ __all__ = ["build_checks"]
 def build_checks(partitions: Partitions) -> list[dg.AssetChecksDefinition]:
     """Bind the checks to their assets and to the partitions of one workspace."""
     by_day, by_sector = partitions.symbol_days, partitions.sector_days
-    table = [
+    table: list[tuple[str, Callable[..., dg.AssetCheckResult], bool, Any]] = [
         ("raw_bars", bars.batch_quality, True, by_day),
         ("raw_bars", bars.duplicates, True, by_day),
         ("raw_bars", bars.gaps, False, by_day),

@@ -22,7 +22,9 @@ def evidence(rows: pl.DataFrame) -> dict[str, Any]:
     return {"bad_row_count": len(rows), **table}
 
 
-def flag_keys(context: dg.AssetCheckExecutionContext, keys: KeySet, rows: pl.DataFrame, date_column: str) -> None:
+def flag_keys(
+    context: dg.AssetCheckExecutionContext, keys: KeySet, rows: pl.DataFrame, date_column: str
+) -> None:
     """Log a failing WARN evaluation for each key named in ``rows`` (symbol, ``date_column``, detail).
 
     A range run evaluates a check once; this adds the verdict to the single keys at fault.
@@ -37,4 +39,4 @@ def flag_keys(context: dg.AssetCheckExecutionContext, keys: KeySet, rows: pl.Dat
             metadata={"detail": detail},
             partition=keys.key(symbol, day),
         )
-        context.op_execution_context.log_event(evaluation)
+        context.op_execution_context.log_event(evaluation)  # type: ignore[arg-type]  # it takes them: see its body

@@ -37,12 +37,14 @@ def feature_keys(
 def no_look_ahead(
     context: dg.AssetCheckExecutionContext, workspace: dg.ResourceParam[Workspace], features: pl.DataFrame
 ) -> dg.AssetCheckResult:
-    """Computed again with every later bar that is stored, the features of these sessions keep their bits (first 5 symbols)."""
+    """Computed again with the later bars that are stored, these features keep their bits (first 5 symbols)."""
     keys = KeySet.of(context.partition_keys)
     names = list(keys.names[:SAMPLE])
     timeframe = workspace.settings.timeframe.name
     later = workspace.calendar.window_start(workspace.calendar.next(keys.end), 1)
-    bars = workspace.lake.scan("bars", timeframe=timeframe, symbols=names, start=keys.start, end=later).collect()
+    bars = workspace.lake.scan(
+        "bars", timeframe=timeframe, symbols=names, start=keys.start, end=later
+    ).collect()
     tail = FeatureWindows(**workspace.settings.features.model_dump()).tail
     again = compute(workspace, bars, previous=previous_features(workspace, names, keys.start, rows=tail))
     columns = list(FEATURE_SCHEMA)
@@ -57,14 +59,16 @@ def no_look_ahead(
 
 
 def fit_health(context: dg.AssetCheckExecutionContext, garch_models: pl.DataFrame) -> dg.AssetCheckResult:
-    """At most a fifth of the fits failed, lack observations or end on a boundary; the keys without a usable fit are named (warns)."""
+    """At most a fifth of the fits has a problem; the keys without a usable fit are named (warns)."""
     keys = KeySet.of(context.partition_keys)
     unusable = pl.col("status").is_in(["failed", "insufficient"])
     problems = garch_models.filter(unusable | pl.col("at_boundary"))
     share = len(problems) / len(garch_models) if len(garch_models) else 1.0
     usable = garch_models.filter(~unusable).select("symbol", "fit_date")
     without = garch_models.join(usable, on=["symbol", "fit_date"], how="anti").unique(["symbol", "fit_date"])
-    detail = without.with_columns(detail=pl.concat_str(["status", "reason"], separator=": ", ignore_nulls=True))
+    detail = without.with_columns(
+        detail=pl.concat_str(["status", "reason"], separator=": ", ignore_nulls=True)
+    )
     flag_keys(context, keys, detail, "fit_date")
     return dg.AssetCheckResult(
         passed=share <= PROBLEM_SHARE,
@@ -90,7 +94,7 @@ def no_self_pairs(context: dg.AssetCheckExecutionContext, pair_rankings: pl.Data
 def inputs_current(
     context: dg.AssetCheckExecutionContext, workspace: dg.ResourceParam[Workspace]
 ) -> dg.AssetCheckResult:
-    """No stored result was estimated on bars that have been revised since (warns); `garch stale` lists the same rows."""
+    """No stored result rests on bars that were revised since (warns); `garch stale` lists the same rows."""
     stale = stale_results(workspace)
     return dg.AssetCheckResult(
         passed=stale.is_empty(), severity=dg.AssetCheckSeverity.WARN, metadata=evidence(stale)

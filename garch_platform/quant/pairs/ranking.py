@@ -193,7 +193,7 @@ def _split(times: pl.Series, start: datetime | date | int) -> int:
         return min(max(start, 0), len(times))
     try:
         return int((times < start).sum())
-    except (pl.exceptions.PolarsError, TypeError) as error:
+    except (pl.exceptions.PolarsError, TypeError, NotImplementedError) as error:
         raise DataError(
             f"out_of_sample_start {start!r} does not compare with timestamps of type {times.dtype}; "
             "use the same type and time zone"
@@ -233,12 +233,6 @@ def _cointegrate(pair: _Pair, panel: _Panel, gates: PairGates) -> None:
     swap = _strength(backward) < _strength(forward)
     better = backward if swap else forward
     y, x = (b, a) if swap else (a, b)
-    pair.levels = spread(y, x, hedge_ratio=better.hedge_ratio, intercept=better.intercept)
-    formation = pair.levels[: panel.split]
-    formation = formation[np.isfinite(formation)]
-    mean, std = float(formation.mean()), float(formation.std(ddof=1))
-    last = pair.levels[np.isfinite(pair.levels)][-1]
-    tested = better.reason is None
     pair.row |= {
         "symbol_y": second if swap else first,
         "symbol_x": first if swap else second,
@@ -250,11 +244,10 @@ def _cointegrate(pair: _Pair, panel: _Panel, gates: PairGates) -> None:
         "coint_pvalue": better.pvalue,
         "hedge_ratio": better.hedge_ratio,
         "intercept": better.intercept,
-        "half_life": half_life(formation) if tested else math.nan,
-        "spread_mean": mean,
-        "spread_std": std,
-        "spread_zscore": (last - mean) / std if tested else math.nan,
     }
+    if better.reason is None:
+        pair.levels = spread(y, x, hedge_ratio=better.hedge_ratio, intercept=better.intercept)
+        pair.row |= _spread_statistics(pair.levels, panel.split)
     correlation = pair.row["price_correlation"]
     if correlation < gates.min_correlation:
         pair.reason = f"price_correlation {correlation:.3f} < {gates.min_correlation:g}"
@@ -262,6 +255,18 @@ def _cointegrate(pair: _Pair, panel: _Panel, gates: PairGates) -> None:
         pair.reason = f"cointegration not tested: {better.reason}"
     elif better.pvalue > gates.max_pvalue:
         pair.reason = f"coint_pvalue {better.pvalue:.3g} > {gates.max_pvalue:g}"
+
+
+def _spread_statistics(levels: Floats, split: int) -> dict[str, float]:
+    present = np.flatnonzero(np.isfinite(levels))
+    formation = levels[present[present < split]]
+    mean, std = float(formation.mean()), float(formation.std(ddof=1))
+    return {
+        "half_life": half_life(formation),
+        "spread_mean": mean,
+        "spread_std": std,
+        "spread_zscore": float(levels[present[-1]] - mean) / std,
+    }
 
 
 def _strength(test: CointegrationTest) -> tuple[bool, float, float]:

@@ -20,9 +20,7 @@ def test_recursion_by_hand() -> None:
 
 
 def test_path_is_that_of_arch() -> None:
-    returns = simulate_garch(
-        np.random.default_rng(1).standard_normal(800), omega=0.05, alpha=0.1, beta=0.85
-    )
+    returns = simulate_garch(np.random.default_rng(1).standard_normal(800), omega=0.05, alpha=0.1, beta=0.85)
     result = arch_model(returns, rescale=False).fit(disp="off")
     mu, omega, alpha, beta = result.params
     variance = result.conditional_volatility**2
