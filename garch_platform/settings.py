@@ -146,6 +146,7 @@ class Storage(_Section):
     lake_url: str | None
     database_url: str | None
     reproducibility_days: PositiveInt
+    history_batch: PositiveInt
 
 
 class Files(_Section):

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -145,6 +146,11 @@ COLUMNS = """
     FROM information_schema.columns WHERE table_schema = 'public'
 """
 
+OTHER_SESSIONS = """
+    SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid()
+"""
+
 
 @dataclass
 class PostgresDatabases:
@@ -153,28 +159,26 @@ class PostgresDatabases:
     server: str
     template: str
     name: str | None = None
-    columns: str | None = None
+    columns: object = None
 
     def fresh(self) -> str:
         """URL of a migrated database without rows; a new copy if a test has changed its tables."""
-        if self.name is not None and self._emptied():
-            return _named(self.server, self.name)
-        self.name = f"garch_{next(NUMBERS)}"
-        _execute(self.server, f"CREATE DATABASE {self.name} TEMPLATE {self.template}")
-        self.columns = self._columns()
+        if self.name is None or not self._emptied():
+            self.name = f"garch_{next(NUMBERS)}"
+            _execute(self.server, f"CREATE DATABASE {self.name} TEMPLATE {self.template}")
+            with self._connect() as connection:
+                self.columns = connection.execute(COLUMNS).fetchone()
         return _named(self.server, self.name)
 
-    def _columns(self) -> str:
-        with psycopg.connect(_plain(_named(self.server, str(self.name)))) as connection:
-            return str(connection.execute(COLUMNS).fetchone())
+    def _connect(self) -> psycopg.Connection[tuple[Any, ...]]:
+        return psycopg.connect(_plain(_named(self.server, str(self.name))), autocommit=True)
 
     def _emptied(self) -> bool:
-        ended = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{self.name}'"
-        _execute(self.server, ended)
-        if self._columns() != self.columns:
-            return False
-        tables = ", ".join(METADATA.tables)
-        _execute(_named(self.server, str(self.name)), f"TRUNCATE {tables} RESTART IDENTITY")
+        with self._connect() as connection:
+            connection.execute(OTHER_SESSIONS)
+            if connection.execute(COLUMNS).fetchone() != self.columns:
+                return False
+            connection.execute(f"TRUNCATE {', '.join(METADATA.tables)} RESTART IDENTITY")
         return True
 
 

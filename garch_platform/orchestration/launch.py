@@ -117,10 +117,13 @@ class Launcher:
         return RunOutcome(planned, result.run_id, result.success, failures[0] if failures else "")
 
     def stale_plan(self) -> list[KeyRange]:
-        """Daily and ranking runs that bring every stale result up to date, oldest first."""
+        """Runs that bring every stale result up to date: bulk past, then days and rankings, oldest first."""
         stale = stale_results(self.workspace)
+        bulk = stale.filter(stale["asset"] == "feature_history")
         of_symbols = stale.filter(stale["asset"] != "pair_rankings")
         dates = stale_dates(self.workspace, of_symbols.rename({"name": "symbol", "date": "session_date"}))
-        runs = [run for day, symbols in dates for run in self.planner.daily(day, day, symbols)]
-        days: list[date] = sorted({*stale["date"], *(day for day, _ in dates)})
-        return runs + [run for day in days for run in self.planner.ranking(day, day)]
+        ranked = stale.filter(stale["asset"] == "pair_rankings")["date"]
+        history = self.planner.history(sorted(set(bulk["name"]))) if len(bulk) else []
+        daily = [run for day, symbols in dates for run in self.planner.daily(day, day, symbols)]
+        days: list[date] = sorted({*ranked, *(day for day, _ in dates)})
+        return history + daily + [run for day in days for run in self.planner.ranking(day, day)]

@@ -6,8 +6,8 @@ range tags silently (a Saturday, a reversed range, a future day), so they are re
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence, Set
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 
 import dagster as dg
@@ -49,6 +49,15 @@ class KeyRange:
         names = self.names[0] if len(self.names) == 1 else f"{len(self.names)} keys"
         return f"{self.day}, {names}" if self.day else names
 
+    def without(self, done: Set[str]) -> list[KeyRange]:
+        """The stretches of this run whose keys are not in ``done``."""
+        keys = self.keys
+        left = contiguous([number for number, key in enumerate(keys) if key not in done])
+        return [
+            replace(self, first=keys[first], last=keys[last], names=self.names[first : last + 1])
+            for first, last in left
+        ]
+
     def run_request(self, run_key: str | None = None) -> dg.RunRequest:
         """The same as a request of a schedule or sensor."""
         return dg.RunRequest(run_key=run_key, job_name=self.job, tags=self.tags)
@@ -75,11 +84,14 @@ class RequestPlanner:
         return list(self.instance.get_dynamic_partitions(SYMBOLS_NAME))
 
     def history(self, symbols: Sequence[str] | None = None) -> list[KeyRange]:
-        """Runs of the history job, one for each stretch of neighbouring keys."""
-        return [
-            KeyRange(HISTORY_JOB, stretch[0], stretch[-1], tuple(stretch))
-            for stretch in self._stretches(symbols)
-        ]
+        """Runs of the history job: neighbouring keys, at most ``storage.history_batch`` a run."""
+        return [run for stretch in self._stretches(symbols) for run in self.history_batches(stretch)]
+
+    def history_batches(self, keys: Sequence[str]) -> list[KeyRange]:
+        """Neighbouring ``keys`` in runs that a machine's memory can hold."""
+        size = self.settings.storage.history_batch
+        batches = [tuple(keys[start : start + size]) for start in range(0, len(keys), size)]
+        return [KeyRange(HISTORY_JOB, batch[0], batch[-1], batch) for batch in batches]
 
     def daily(self, start: date, end: date, symbols: Sequence[str] | None = None) -> list[KeyRange]:
         """Runs of the daily job, one a session and stretch of symbols, oldest first."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
+from itertools import chain
 
 import dagster as dg
 
@@ -48,17 +49,26 @@ def refresh_plan(
         )
     retired = _history_only(launcher)
     active = [symbol for symbol in planner.symbol_keys() if symbol not in retired]
-    runs = [*planner.history(), *planner.daily(first, last, active), *planner.ranking(first, last)]
-    wanted = runs if again else pending(launcher.instance, runs)
-    return RefreshPlan(wanted, len(runs) - len(wanted))
+    history, daily = planner.history(), planner.daily(first, last, active)
+    ranking = planner.ranking(first, last)
+    planned = [*history, *daily, *ranking]
+    if again:
+        return RefreshPlan(planned, 0)
+    done = _materialised(launcher.instance)
+    left = {run: run.without(done[run.job]) for run in planned}
+    days = {run.day for run in daily if left[run]}
+    left |= {run: [run] for run in ranking if run.day in days}
+    return RefreshPlan(list(chain.from_iterable(left.values())), sum(not parts for parts in left.values()))
 
 
 def pending(instance: dg.DagsterInstance, runs: Sequence[KeyRange]) -> list[KeyRange]:
-    """The runs of which at least one key is not materialised."""
-    done = {
-        job: instance.get_materialized_partitions(dg.AssetKey(asset)) for job, asset in LAST_ASSET.items()
-    }
-    return [run for run in runs if not set(run.keys) <= done[run.job]]
+    """The runs with a key that is not materialised, each cut down to the stretches of such keys."""
+    done = _materialised(instance)
+    return [part for run in runs for part in run.without(done[run.job])]
+
+
+def _materialised(instance: dg.DagsterInstance) -> dict[str, set[str]]:
+    return {job: instance.get_materialized_partitions(dg.AssetKey(name)) for job, name in LAST_ASSET.items()}
 
 
 def failed_symbols(launcher: Launcher, day: date) -> list[str]:

@@ -13,7 +13,7 @@ from datetime import UTC, date, datetime
 import polars as pl
 
 from garch_platform.orchestration.partitions import KeySet
-from garch_platform.orchestration.windows import read_window
+from garch_platform.orchestration.windows import Window, read_window
 from garch_platform.orchestration.workspace import Workspace
 from garch_platform.quant.bar_hash import content_hash
 
@@ -22,6 +22,7 @@ __all__ = ["ABSENT", "record_revisions", "stale_dates", "stale_results"]
 ABSENT = "absent"
 """Hash that stands for "no bars"."""
 
+StaleRow = tuple[str, str, date, str]
 STALE_SCHEMA = {"asset": pl.String, "name": pl.String, "date": pl.Date, "reason": pl.String}
 
 
@@ -30,7 +31,7 @@ def record_revisions(
 ) -> pl.DataFrame:
     """Compare ``incoming`` with the stored bars of ``keys``; record and return what changed.
 
-    Only sessions on which features were already computed count: before that there is nothing that
+    Only sessions for which results were already computed count: before that there is nothing that
     could be stale. For bulk history only the first changed session of a symbol is kept. The rows are
     written before the bars are, so that a run killed in between leaves its trace.
     """
@@ -46,14 +47,11 @@ def record_revisions(
     )
     old = content_hash(stored).rename({"content_hash": "old_hash"})
     new = content_hash(incoming).rename({"content_hash": "new_hash"})
-    computed = workspace.lake.coverage("features", timeframe).select(
-        "symbol", "first_session", "last_session"
-    )
     changed = (
         old.join(new, on=["symbol", "session_date"], how="full", coalesce=True)
         .with_columns(pl.col("old_hash", "new_hash").fill_null(ABSENT))
         .filter(pl.col("old_hash") != pl.col("new_hash"))
-        .join(computed, on="symbol")
+        .join(_computed(workspace, timeframe), on="symbol")
         .filter(pl.col("session_date").is_between("first_session", "last_session"))
         .sort("symbol", "session_date")
     )
@@ -71,6 +69,18 @@ def record_revisions(
     if not rows.is_empty():
         workspace.database.insert_missing("revisions", rows)
     return rows
+
+
+def _computed(workspace: Workspace, timeframe: str) -> pl.DataFrame:
+    """The sessions of each symbol for which results may exist: those with features, and later verdicts."""
+    verdicts = workspace.database.read_table("variance_stability_tracking")
+    last = verdicts.group_by("symbol").agg(last_verdict=pl.col("test_date").max())
+    return (
+        workspace.lake.coverage("features", timeframe)
+        .join(last, on="symbol", how="left")
+        .with_columns(last_session=pl.max_horizontal("last_session", "last_verdict"))
+        .select("symbol", "first_session", "last_session")
+    )
 
 
 def _daily_sessions(workspace: Workspace, since: date) -> list[date]:
@@ -98,75 +108,89 @@ def stale_dates(workspace: Workspace, revisions: pl.DataFrame) -> list[tuple[dat
 
 
 def stale_results(workspace: Workspace, symbols: Sequence[str] | None = None) -> pl.DataFrame:
-    """Results whose recorded input differs from the lake: asset, name, date, reason.
+    """Results that do not follow from the bars that are stored now: asset, name, date, reason.
 
-    Looks at the symbols with a recorded revision (or at ``symbols``). Feature rows are stale where
-    their log close is not the stored bar's, or where the expanding sum does not follow from the row before.
+    Looks at the symbols with a recorded revision (or at ``symbols``). Features are stale from the first
+    session on whose log close is not the stored bar's, or whose expanding state does not follow from the
+    row before; bulk features are one row with that session. An estimate is stale if its input window
+    holds such a bar or has another hash than the one recorded.
     """
     names = list(symbols) if symbols is not None else _revised(workspace)
     if not names:
         return pl.DataFrame(schema=STALE_SCHEMA)
-    return (
-        pl.concat(
-            [
-                _stale_features(workspace, names),
-                _stale_rows(
-                    workspace,
-                    names,
-                    "variance_stability_tracking",
-                    "stability",
-                    "test_date",
-                    workspace.settings.formation.sessions,
-                ),
-                _stale_rows(
-                    workspace,
-                    names,
-                    "garch_models",
-                    "garch_models",
-                    "fit_date",
-                    workspace.settings.garch.sessions,
-                ),
-                _stale_rankings(workspace, names),
-            ]
-        )
-        .unique()
-        .sort("date", "asset", "name")
+    rows = _feature_rows(workspace, names)
+    changed = rows.filter(~pl.col("fresh")).select("symbol", "session_date").unique()
+    formation, garch = workspace.settings.formation, workspace.settings.garch
+    verdicts = _stale_rows(
+        workspace, names, changed, "variance_stability_tracking", "test_date", formation.sessions
     )
+    fits = _stale_rows(workspace, names, changed, "garch_models", "fit_date", garch.sessions)
+    found = [
+        *_stale_features(workspace, rows),
+        *(("stability", symbol, day, reason) for symbol, day, reason in verdicts),
+        *(("garch_models", symbol, day, reason) for symbol, day, reason in fits),
+        *_stale_rankings(workspace, names, changed),
+    ]
+    return pl.DataFrame(found, schema=STALE_SCHEMA, orient="row").sort("date", "asset", "name")
 
 
 def _revised(workspace: Workspace) -> list[str]:
     return sorted(set(workspace.database.read_table("revisions")["symbol"]))
 
 
-def _stale_features(workspace: Workspace, names: list[str]) -> pl.DataFrame:
+def _feature_rows(workspace: Workspace, names: list[str]) -> pl.DataFrame:
+    """Every bar and feature row of ``names``: is the log close the bar's, does the state follow the row before."""
     timeframe = workspace.settings.timeframe.name
     key = ["symbol", "timestamp"]
     bars = workspace.lake.scan(
         "bars", timeframe=timeframe, symbols=names, columns=[*key, "session_date", "close"]
     )
-    columns = [*key, "session_date", "log_close", "log_return", "return_sum"]
+    columns = [*key, "session_date", "log_close", "log_return", "return_sum", "return_sum_squares"]
     features = workspace.lake.scan("features", timeframe=timeframe, symbols=names, columns=columns).sort(key)
-    before = pl.col("return_sum").shift(1).over("symbol").fill_null(0.0)
-    joined = features.with_columns(
-        follows=pl.col("return_sum") == before + pl.col("log_return").fill_null(0.0)
-    ).join(bars, on=key, how="full", coalesce=True, suffix="_bar")
-    fresh = (pl.col("close").log() - pl.col("log_close")).abs() <= 1e-12
-    return (
-        joined.filter(~(fresh & pl.col("follows")).fill_null(False))
-        .select(
-            asset=pl.lit("features"),
-            name=pl.col("symbol"),
-            date=pl.coalesce("session_date", "session_date_bar"),
-            reason=pl.lit("the stored bars changed after these features were computed"),
-        )
-        .unique()
-        .collect()
+    step = pl.col("log_return").fill_null(0.0)
+    total, squares = (pl.col(name).shift(1).over("symbol").fill_null(0.0) for name in columns[-2:])
+    follows = (pl.col("return_sum") == total + step) & (pl.col("return_sum_squares") == squares + step * step)
+    joined = features.with_columns(follows=follows).join(
+        bars.with_columns(in_bars=True), on=key, how="full", coalesce=True, suffix="_bar"
     )
+    close = pl.col("close").log()
+    same = ((close - pl.col("log_close")).abs() <= 1e-12) | (close.is_null() & pl.col("log_close").is_null())
+    in_both = pl.col("in_bars").is_not_null() & pl.col("session_date").is_not_null()
+    return joined.select(
+        "symbol",
+        session_date=pl.coalesce("session_date", "session_date_bar"),
+        fresh=(in_both & same).fill_null(False),
+        follows=pl.col("follows").fill_null(True),
+    ).collect()
+
+
+def _stale_features(workspace: Workspace, rows: pl.DataFrame) -> list[StaleRow]:
+    bad = rows.filter(~(pl.col("fresh") & pl.col("follows")))
+    first = bad.group_by("symbol").agg(since=pl.col("session_date").min())
+    ends = workspace.symbols().select("symbol", "history_end")
+    later = (
+        rows.join(first, on="symbol").join(ends, on="symbol").filter(pl.col("session_date") >= pl.col("since"))
+    )
+    bulk = later.filter(pl.col("since") < pl.col("history_end")).select("symbol", "since").unique()
+    daily = later.filter(pl.col("session_date") >= pl.col("history_end"))
+    reason = "the stored bars changed after these features were computed"
+    return [
+        *(("feature_history", symbol, since, reason) for symbol, since in bulk.iter_rows()),
+        *(
+            ("features", symbol, day, reason)
+            for symbol, day in daily.select("symbol", "session_date").unique().iter_rows()
+        ),
+    ]
 
 
 def _stale_rows(
-    workspace: Workspace, names: list[str], table: str, asset: str, date_column: str, sessions: int
-) -> pl.DataFrame:
+    workspace: Workspace,
+    names: list[str],
+    changed: pl.DataFrame,
+    table: str,
+    date_column: str,
+    sessions: int,
+) -> list[tuple[str, date, str]]:
     rows = (
         workspace.database.read_table(table, symbol=names)
         .select("symbol", date_column, "input_hash")
@@ -175,28 +199,34 @@ def _stale_rows(
     found = []
     for (day,), group in rows.group_by(date_column):
         window = read_window(workspace, group["symbol"].to_list(), day, sessions=sessions)
+        touched = _touched(window, changed)
         found += [
-            (asset, symbol, day, f"input window {window.start} to {window.end} was revised")
+            (symbol, window.end, _revised_input(window))
             for symbol, recorded in group.select("symbol", "input_hash").iter_rows()
-            if window.hashes[symbol] != recorded
+            if symbol in touched or window.hashes[symbol] != recorded
         ]
-    return pl.DataFrame(found, schema=STALE_SCHEMA, orient="row")
+    return found
 
 
-def _stale_rankings(workspace: Workspace, names: list[str]) -> pl.DataFrame:
+def _touched(window: Window, changed: pl.DataFrame) -> set[str]:
+    return set(changed.filter(pl.col("session_date").is_between(window.start, window.end))["symbol"])
+
+
+def _revised_input(window: Window) -> str:
+    return f"input window {window.start} to {window.end} was revised"
+
+
+def _stale_rankings(workspace: Workspace, names: list[str], changed: pl.DataFrame) -> list[StaleRow]:
     rows = workspace.database.read_table("pair_rankings")
     touched = rows.filter(pl.col("symbol_1").is_in(names) | pl.col("symbol_2").is_in(names))
     keys = touched.select("sector", "ranking_date").unique().sort("ranking_date", "sector")
     formation = workspace.settings.formation
-    found = []
+    sessions = formation.sessions + formation.out_of_sample_sessions
+    found: list[StaleRow] = []
     for sector, day in keys.iter_rows():
         ranked = rows.filter(pl.col("sector") == sector, pl.col("ranking_date") == day)
         symbols = sorted({*ranked["symbol_1"], *ranked["symbol_2"]})
-        window = read_window(
-            workspace, symbols, day, sessions=formation.sessions + formation.out_of_sample_sessions
-        )
-        if window.panel_hash != ranked["input_hash"][0]:
-            found.append(
-                ("pair_rankings", sector, day, f"input window {window.start} to {window.end} was revised")
-            )
-    return pl.DataFrame(found, schema=STALE_SCHEMA, orient="row")
+        window = read_window(workspace, symbols, day, sessions=sessions)
+        if _touched(window, changed) & set(symbols) or window.panel_hash != ranked["input_hash"][0]:
+            found.append(("pair_rankings", sector, day, _revised_input(window)))
+    return found

@@ -18,7 +18,7 @@ from sqlalchemy import select
 from garch_platform.errors import GarchPlatformError
 from garch_platform.orchestration.jobs import DAILY_JOB, HISTORY_JOB, RANKING_JOB
 from garch_platform.orchestration.partitions import KeySet, Partitions
-from garch_platform.orchestration.planner import RANGE_END, RANGE_START, KeyRange, RequestPlanner
+from garch_platform.orchestration.planner import RANGE_END, RANGE_START, RequestPlanner
 from garch_platform.orchestration.revisions import stale_dates
 from garch_platform.orchestration.workspace import PROMOTED_SOURCES, Workspace
 from garch_platform.sessions import LAST_DAY
@@ -53,11 +53,13 @@ def build_sensors(
         if not added and not removed:
             return dg.SkipReason("the registry and the symbol keys agree")
         changes: list[dg.AddDynamicPartitionsRequest | dg.DeleteDynamicPartitionsRequest] = []
-        requests = []
+        requests: list[dg.RunRequest] = []
         if added:
             changes.append(partitions.symbols.build_add_request(added))
-            whole = KeyRange(HISTORY_JOB, added[0], added[-1], tuple(added))
-            requests.append(whole.run_request(f"history:{','.join(added)}:{context.cursor or 0}"))
+            batches = planner(context.instance).history_batches(added)
+            requests = [
+                run.run_request(f"history:{run.first}:{run.last}:{context.cursor or 0}") for run in batches
+            ]
         if removed:
             changes.append(partitions.symbols.build_delete_request(removed))
         return dg.SensorResult(

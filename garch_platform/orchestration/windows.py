@@ -10,14 +10,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from functools import cached_property
 
 import numpy as np
 import polars as pl
 
-from garch_platform.bars import UTC_TIMESTAMP
 from garch_platform.orchestration.workspace import Workspace
+from garch_platform.quant.resampling import bucket_start
 from garch_platform.quant.returns import log_returns
 
 __all__ = ["Window", "previous_features", "read_window"]
@@ -69,9 +69,10 @@ class Window:
         return hashlib.blake2b(joined.encode(), digest_size=16).hexdigest()
 
     def first_bar(self, session: date) -> datetime:
-        """Timestamp of the first bar at or after ``session`` (the window's end if there is none)."""
+        """Timestamp of the first bar at or after ``session`` (midnight UTC after the window if there is none)."""
         stamps = self.log_closes.filter(pl.col("session_date") >= session)["timestamp"]
-        return stamps[0] if len(stamps) else self.log_closes["timestamp"].max()  # type: ignore[return-value]
+        after = datetime.combine(self.end + timedelta(days=1), time(), UTC)
+        return stamps[0] if len(stamps) else after
 
 
 def read_window(workspace: Workspace, symbols: Sequence[str], end: date, *, sessions: int) -> Window:
@@ -93,11 +94,13 @@ def read_window(workspace: Workspace, symbols: Sequence[str], end: date, *, sess
         version=version,
     ).drop_nulls("log_close")
     step = settings.formation_timeframe
-    if step != settings.timeframe and not step.is_daily:
-        rows = _buckets(rows, workspace.calendar.schedule.lazy(), step.duration)
-    elif step != settings.timeframe:
-        opens = workspace.calendar.schedule.lazy().select("session_date", opens="open_at")
-        rows = rows.join(opens, on="session_date").with_columns(timestamp=pl.col("opens"))
+    if step != settings.timeframe:
+        opens = workspace.calendar.schedule.lazy().select("session_date", "open_at")
+        rows = (
+            rows.join(opens, on="session_date")
+            .sort("timestamp")
+            .with_columns(timestamp=bucket_start(step.minutes))
+        )
     closes = rows.sort("symbol", "timestamp", maintain_order=True).collect()
     closes = closes.group_by("symbol", "session_date", "timestamp", maintain_order=True).agg(
         pl.col("log_close").last()
@@ -108,18 +111,6 @@ def read_window(workspace: Workspace, symbols: Sequence[str], end: date, *, sess
     absent = [pl.lit(None, pl.Float64).alias(name) for name in symbols if name not in wide.columns]
     panel = wide.with_columns(absent).select("timestamp", "session_date", *sorted(symbols))
     return Window(panel, tuple(sorted(symbols)), start, end, not step.is_daily, version)
-
-
-def _buckets(rows: pl.LazyFrame, schedule: pl.LazyFrame, step: timedelta) -> pl.LazyFrame:
-    offset = (pl.col("timestamp") - pl.col("open_at")).dt.total_microseconds()
-    width = int(step.total_seconds() * 1_000_000)
-    start = pl.col("open_at") + pl.duration(microseconds=(offset // width) * width)
-    return (
-        rows.join(schedule.select("session_date", "open_at"), on="session_date")
-        .sort("timestamp")
-        .with_columns(timestamp=start.cast(UTC_TIMESTAMP))
-        .drop("open_at")
-    )
 
 
 def previous_features(

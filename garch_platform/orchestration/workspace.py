@@ -14,6 +14,7 @@ import polars as pl
 
 from garch_platform.bars import BAR_KEY, BAR_SCHEMA
 from garch_platform.errors import GarchPlatformError
+from garch_platform.quant.resampling import resample_closes
 from garch_platform.sessions import FIRST_DAY, TradingCalendar
 from garch_platform.settings import ALL_SYMBOLS, Settings
 from garch_platform.sources import (
@@ -127,7 +128,7 @@ class Workspace:
     def sector_symbols(self, sector: str, day: date) -> list[str]:
         """Tradable symbols of ``sector`` (or of all) that are not retired by ``day``."""
         rows = self.symbols().filter(
-            pl.col("asset_class") != "index",
+            pl.col("asset_class").ne_missing("index"),
             pl.col("retired_at").is_null() | (pl.col("retired_at").dt.date() > day),
         )
         if sector != ALL_SYMBOLS:
@@ -179,6 +180,16 @@ class Workspace:
             )
             .select(pl.col(name).cast(dtype) for name, dtype in BAR_SCHEMA.items())
         )
+
+    def at_timeframe(self, bars: pl.DataFrame) -> pl.DataFrame:
+        """``bars`` (checked) at the workspace's timeframe: resampled if the source's are shorter."""
+        step = self.settings.timeframe
+        shorter = pl.col("timeframe") != step.name
+        parts = [
+            bars.filter(~shorter),
+            resample_closes(bars.filter(shorter), minutes=step.minutes, session_open=self.calendar.schedule),
+        ]
+        return pl.concat([part.select(list(BAR_SCHEMA)) for part in parts]).sort("symbol", "timestamp")
 
     def history(self, symbols: Sequence[str]) -> pl.DataFrame:
         """Candidate bars of every session before each symbol's ``history_end``."""

@@ -9,9 +9,20 @@ import polars as pl
 
 from garch_platform.errors import DataError
 
-__all__ = ["close_panel", "resample_closes"]
+__all__ = ["bucket_start", "close_panel", "resample_closes"]
 
 NAMES: Final = {60: "1Hour", 1440: "1Day"}
+
+
+def bucket_start(minutes: int) -> pl.Expr:
+    """Start of the bar of ``minutes`` minutes that holds ``timestamp``, counted from ``open_at``.
+
+    A bar that begins before the open belongs to the first of its session.
+    """
+    offset = (pl.col("timestamp") - pl.col("open_at")).dt.total_microseconds() // (minutes * 60_000_000)
+    return (pl.col("open_at") + offset.clip(lower_bound=0) * pl.duration(minutes=minutes)).cast(
+        pl.Datetime("us", "UTC")
+    )
 
 
 def resample_closes(bars: pl.DataFrame, *, minutes: int, session_open: pl.DataFrame) -> pl.DataFrame:
@@ -46,8 +57,7 @@ def resample_closes(bars: pl.DataFrame, *, minutes: int, session_open: pl.DataFr
     bounds = session_open.select("session_date", *_present(session_open, ("open_at", "close_at")))
     placed = bars.join(bounds, on="session_date", how="left")
     _require_sessions(placed)
-    offset = (pl.col("timestamp") - pl.col("open_at")).dt.total_microseconds() // (minutes * 60_000_000)
-    start = (pl.col("open_at") + offset.clip(lower_bound=0) * length).cast(pl.Datetime("us", "UTC"))
+    start = bucket_start(minutes)
     keys = ["symbol", "feed", "session_date", "_start"]
     grouped = (
         placed.with_columns(start.alias("_start"))

@@ -218,7 +218,7 @@ class Lake:
             frame = pl.DataFrame(schema=dict(schema)).lazy()
             known = list(schema)
         else:
-            if version is not None:
+            if version is not None and version != self.version(table):
                 self._require_files(table, stored, timeframe, start, end)
             frame = self._scan(
                 table, stored, timeframe, None if symbols is None else list(symbols), start, end
@@ -253,7 +253,10 @@ class Lake:
         )
 
     def dataset(self, table: str) -> pyarrow.dataset.Dataset:
-        """Return the table as an Arrow dataset, for DuckDB; empty where it does not exist yet."""
+        """Return the table as an Arrow dataset, for tools that read those; empty where it does not exist yet.
+
+        DuckDB 2 cannot filter its texts (see `garch_platform.store.sql`); it reads `scan` instead.
+        """
         import pyarrow.dataset
 
         stored = self._open(table)
@@ -264,8 +267,8 @@ class Lake:
     def maintain(self, before: date) -> list[Maintenance]:
         """Compact the periods that ended before ``before``, write checkpoints, drop outlived files.
 
-        Files that no version of the last ``reproducibility_days`` uses are deleted. The rows do not
-        change. Returns one entry a table that exists.
+        Files that no version of the last ``reproducibility_days`` uses are deleted, those of writes that
+        were killed too. The rows do not change. Returns one entry a table that exists.
         """
         return [done for table in LAKE_TABLES if (done := self._maintain(table, before)) is not None]
 
@@ -285,7 +288,8 @@ class Lake:
                     compacted += metrics["numFilesRemoved"]
                     written += metrics["numFilesAdded"]
                 stored.create_checkpoint()
-                vacuumed = stored.vacuum(retention_hours=self.reproducibility_days * 24, dry_run=False)
+                hours = self.reproducibility_days * 24
+                vacuumed = stored.vacuum(retention_hours=hours, dry_run=False, full=True)
             except (OSError, DeltaError) as error:
                 raise self._translated(error, f"maintaining {table}") from error
             return Maintenance(table, stored.version(), compacted, written, len(vacuumed))
@@ -326,17 +330,19 @@ class Lake:
     def _require_files(
         self, table: str, stored: DeltaTable, timeframe: str | None, start: date | None, end: date | None
     ) -> None:
+        from pyarrow.dataset import field, scalar
         from pyarrow.fs import FileType
 
-        bounds: list[tuple[str, str, Any]] = []
+        needed: Any = scalar(True)
         if timeframe is not None:
-            bounds.append(("timeframe", "=", timeframe))
+            needed &= field("timeframe") == timeframe
         if start is not None:
-            bounds.append(("period", ">=", _earliest_period(start, timeframe).isoformat()))
+            needed &= field("period") >= _earliest_period(start, timeframe)
         if end is not None:
-            bounds.append(("period", "<=", end.isoformat()))
-        dataset: Any = stored.to_pyarrow_dataset(partitions=bounds or None)
-        if any(info.type is FileType.NotFound for info in dataset.filesystem.get_file_info(dataset.files)):
+            needed &= field("period") <= end
+        dataset: Any = stored.to_pyarrow_dataset()
+        paths = [fragment.path for fragment in dataset.get_fragments(needed)]
+        if any(info.type is FileType.NotFound for info in dataset.filesystem.get_file_info(paths)):
             raise self._not_reproducible(table, stored.version())
 
     def _not_reproducible(self, table: str, version: int) -> StoreError:

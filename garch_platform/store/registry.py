@@ -19,12 +19,14 @@ What is written here becomes rows of the table `symbols` by `garch_platform.stor
 from __future__ import annotations
 
 import difflib
+import errno
 import os
 import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date, datetime
+from io import StringIO
 from pathlib import Path
 from typing import Any, Final
 
@@ -35,7 +37,7 @@ from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
-from garch_platform.errors import ConfigurationError, StoreError, SymbolError
+from garch_platform.errors import ConfigurationError, StoreError, StoreFull, SymbolError
 
 __all__ = ["REGISTRY_SCHEMA", "SymbolRegistry", "validate_symbol"]
 
@@ -109,9 +111,16 @@ class SymbolRegistry:
 
     def remove(self, symbol: str) -> None:
         """Take ``symbol`` out; its stored data stays. `SymbolError` if unknown, with near names."""
-        with self._changing() as symbols:
+        with self._locked():
+            document = self._load()
+            symbols = self._symbols(document)
             self._require_known(symbol, symbols)
+            text = _without(self.path.read_text(encoding="utf-8"), *symbols.lc.key(symbol))
             del symbols[symbol]
+            if _content(text) == document:
+                self._write(text)
+            else:
+                self._save(document)
 
     def retire(self, symbol: str, on: date) -> None:
         """Note that ``symbol`` stops trading ``on`` that day; `SymbolError` if unknown."""
@@ -119,7 +128,8 @@ class SymbolRegistry:
             self._require_known(symbol, symbols)
             if symbols[symbol] is None:
                 symbols[symbol] = CommentedMap()
-            symbols[symbol]["retired"] = on
+            symbols[symbol].pop("retired", None)
+            symbols[symbol].insert(0, "retired", on)
 
     def write_new(self, frame: pl.DataFrame) -> None:
         """Write a registry that does not exist yet.
@@ -191,17 +201,27 @@ class SymbolRegistry:
         return document
 
     def _save(self, document: CommentedMap) -> None:
+        text = StringIO()
+        _yaml().dump(document, text)
+        self._write(text.getvalue())
+
+    def _write(self, text: str) -> None:
         handle, temporary = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}.")
         try:
             with os.fdopen(handle, "w", encoding="utf-8") as file:
-                _yaml().dump(document, file)
+                file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
             Path(temporary).chmod(self.path.stat().st_mode if self.path.exists() else 0o644)
             Path(temporary).replace(self.path)
-        except BaseException:
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                raise StoreFull(
+                    f"the registry {self.path} was not changed: no space is left; free some and try again"
+                ) from error
+            raise StoreError(f"the registry {self.path} cannot be written: {error}") from error
+        finally:
             Path(temporary).unlink(missing_ok=True)
-            raise
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -223,6 +243,30 @@ def _yaml() -> YAML:
     yaml.width = 200
     yaml.indent(mapping=2)
     return yaml
+
+
+def _without(text: str, line: int, column: int) -> str:
+    """Cut the block entry that starts at ``line`` and ``column``; comments before the next one stay."""
+    lines = text.splitlines(keepends=True)
+    end = line + 1
+    for number in range(line + 1, len(lines)):
+        content = lines[number].lstrip()
+        if content and len(lines[number]) - len(content) <= column:
+            if not content.startswith("#"):
+                break
+        elif content:
+            end = number + 1
+    return "".join(lines[:line] + lines[end:])
+
+
+def _content(text: str) -> Any:
+    try:
+        document = _yaml().load(text)
+    except YAMLError:
+        return None
+    if isinstance(document, CommentedMap) and document.get("symbols") is None:
+        document["symbols"] = CommentedMap()
+    return document
 
 
 def _key(symbol: str) -> str:

@@ -115,6 +115,15 @@ def test_intraday_sessions_begin_without_a_return_but_keep_what_is_known() -> No
     assert result["return_count"].to_list()[-1] == 24
 
 
+def test_windows_longer_than_a_session_bridge_the_overnight_gaps() -> None:
+    windows = FeatureWindows(rolling_window=20, min_periods=4, ma_short=2, ma_long=6, rsi_window=3)
+    frame = closes_frame({"A": random_prices(70, 4)}, bars_per_session=7)
+    result = compute_features(frame, windows=windows, bars_per_year=252.0, intraday=True)
+    known = result["rolling_std"].is_not_null()
+    assert known.arg_max() == 23, "the 20th return: four sessions begin without one"
+    assert known[23:].all()
+
+
 def test_annualisation_factor_of_the_bar() -> None:
     frame = closes_frame({"A": random_prices(20, 4)})
     minute = compute_features(frame, windows=WINDOWS, bars_per_year=98_280.0, intraday=False)

@@ -22,6 +22,7 @@ from garch_platform.store.database import Database
 from garch_platform.store.engine import normalise_url
 from garch_platform.store.schema import METADATA, polars_type
 from garch_platform_tests.store import writers
+from garch_platform_tests.store.conftest import Together
 from garch_platform_tests.store.rows import JANUARY, instant, register, verdicts
 
 VERDICTS = "variance_stability_tracking"
@@ -368,23 +369,12 @@ def test_killed_between_delete_and_insert(filled: Database) -> None:
 
 
 @pytest.mark.parametrize("shared", [False, True], ids=["own symbols", "same symbols"])
-def test_four_writers_lose_nothing(database: Database, shared: bool) -> None:
+def test_four_writers_lose_nothing(database: Database, together: Together, shared: bool) -> None:
     names = [[f"{letter}{number}" for number in range(5)] for letter in "ABCD"]
     if shared:
         names = [names[0]] * 4
     register(database, *{name for group in names for name in group})
-    database.dispose()
-    spawn = multiprocessing.get_context("spawn")
-    barrier = spawn.Barrier(4)
-    processes = [
-        spawn.Process(target=writers.replace_verdicts, args=(database.url, group, JANUARY, 6, barrier))
-        for group in names
-    ]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(60)
-    assert [process.exitcode for process in processes] == [0] * 4
+    together.run(writers.replace_verdicts, [(database.url, group, JANUARY, 6) for group in names])
     groups = {tuple(group) for group in names}
     wanted = pl.concat([verdicts(list(group), JANUARY, seed=6) for group in groups])
     stored = stored_verdicts(database).select(wanted.columns)

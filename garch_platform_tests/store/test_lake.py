@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import multiprocessing
+import os
 import signal
 from datetime import date, timedelta
 from itertools import count
@@ -30,6 +31,7 @@ from garch_platform.errors import (
 from garch_platform.store import lake as lake_module
 from garch_platform.store.lake import FEATURE_SCHEMA, Lake
 from garch_platform_tests.store import writers
+from garch_platform_tests.store.conftest import Together
 from garch_platform_tests.store.rows import JANUARY, bars, features
 
 SYMBOLS = ["AAPL", "AMD", "MSFT"]
@@ -357,6 +359,19 @@ def test_maintenance_removes_what_outlived_its_days(filled: Lake) -> None:
         filled.scan("bars", version=version)
 
 
+def test_the_age_of_a_file_counts_from_its_replacement(filled: Lake) -> None:
+    """Old bars that were replaced today stay readable for their days; what a killed write left goes."""
+    rows, version = stored(filled), filled.version("bars")
+    orphan = Path(filled.url) / "bars" / "timeframe=1Min" / f"period={JANUARY[0]}" / "part-orphan.parquet"
+    orphan.write_bytes(b"half a file")
+    for file in Path(filled.url).rglob("*.parquet"):
+        os.utime(file, (0, 0))
+    write(filled, bars(SYMBOLS, JANUARY, seed=3))
+    assert filled.maintain(JANUARY[0])[0].files_vacuumed == 1
+    assert not orphan.exists()
+    assert stored(filled, version=version).equals(rows)
+
+
 def test_full_disk_leaves_the_old_rows(filled: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     before = stored(filled)
     real = lake_module.write_deltalake
@@ -415,20 +430,11 @@ def test_a_table_that_stays_locked_is_reported(filled: Lake) -> None:
 
 
 @pytest.mark.parametrize("writer", [writers.replace_bars, writers.replace_bars_unlocked])
-def test_four_writers_of_one_session_lose_nothing(lake: Lake, writer: Any) -> None:
+def test_four_writers_of_one_session_lose_nothing(lake: Lake, together: Together, writer: Any) -> None:
     names = [[f"{letter}{number}" for number in range(3)] for letter in "ABCD"]
     everyone = [name for group in names for name in group]
     write(lake, bars(everyone, JANUARY[:1], price=0.5), symbols=everyone, end=JANUARY[0])
-    spawn = multiprocessing.get_context("spawn")
-    barrier = spawn.Barrier(4)
-    processes = [
-        spawn.Process(target=writer, args=(lake.url, group, JANUARY[0], 4, barrier)) for group in names
-    ]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(120)
-    assert [process.exitcode for process in processes] == [0] * 4
+    together.run(writer, [(lake.url, group, JANUARY[0], 4) for group in names])
     assert stored(lake).equals(in_order(bars(everyone, JANUARY[:1], price=4.0)))
 
 
@@ -450,15 +456,13 @@ def test_killed_before_the_commit(filled: Lake) -> None:
 def test_killed_at_any_moment(lake: Lake) -> None:
     """SIGKILL in the middle of the work: the table holds one whole replacement, and the next one works."""
     spawn = multiprocessing.get_context("spawn")
-    for round_ in range(3):
-        barrier = spawn.Barrier(2)
-        arguments = (lake.url, SYMBOLS, JANUARY[0], barrier)
+    for pause in (0.002, 0.005):
+        version = lake.version("bars") or 0
+        arguments = (lake.url, SYMBOLS, JANUARY[0])
         victim = spawn.Process(target=writers.replace_bars_until_killed, args=arguments)
         victim.start()
-        barrier.wait(60)
-        version = lake.version("bars") or 0
-        while (lake.version("bars") or 0) < version + 3:
-            victim.join(0.003 * (round_ + 1))
+        while victim.is_alive() and (lake.version("bars") or 0) < version + 3:
+            victim.join(pause)
         victim.kill()
         victim.join(60)
         assert victim.exitcode == -signal.SIGKILL

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
@@ -18,6 +17,7 @@ from garch_platform.store.database import Database
 from garch_platform.store.records import COLUMN_TYPES
 from garch_platform.store.schema import METADATA, UtcDateTime, polars_type, unique_key
 from garch_platform_tests.store import writers
+from garch_platform_tests.store.conftest import Together
 from garch_platform_tests.store.rows import JANUARY, register, verdicts
 
 
@@ -69,15 +69,8 @@ def test_up_down_up(empty: Database) -> None:
     assert empty.read_table("symbols").is_empty()
 
 
-def test_several_processes_migrate_at_once(empty: Database) -> None:
-    spawn = multiprocessing.get_context("spawn")
-    barrier = spawn.Barrier(3)
-    processes = [spawn.Process(target=writers.migrate, args=(empty.url, barrier)) for _ in range(3)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(60)
-    assert [process.exitcode for process in processes] == [0, 0, 0]
+def test_several_processes_migrate_at_once(empty: Database, together: Together) -> None:
+    together.run(writers.migrate, [(empty.url,)] * 4)
     assert empty.is_current()
 
 

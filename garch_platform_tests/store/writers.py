@@ -1,6 +1,7 @@
 """What the store tests run in processes of their own; top-level functions, because they are spawned.
 
-`killed_at` ends the process with SIGKILL, as the kernel does when memory runs out.
+The first ones run in `garch_platform_tests.store.conftest.Together`, four at once: each waits at `start`
+for the others. The last ones are killed with SIGKILL, as the kernel does when memory runs out.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import os
 import signal
 from datetime import date
 from multiprocessing.synchronize import Barrier
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -17,37 +19,62 @@ from sqlalchemy import event
 from garch_platform.store import lake as lake_module
 from garch_platform.store.database import Database
 from garch_platform.store.lake import Lake
+from garch_platform.store.registry import SymbolRegistry
 from garch_platform_tests.store.rows import bars, verdicts
 
+_barriers: list[Barrier] = []
 
-def replace_bars(url: str, symbols: list[str], day: date, rounds: int, barrier: Barrier) -> None:
+
+def meet(barrier: Barrier) -> None:
+    """Keep the barrier of the pool that this process belongs to."""
+    _barriers.append(barrier)
+
+
+def start() -> None:
+    """Wait until all processes of the pool are here."""
+    _barriers[0].wait(60)
+
+
+class UnlockedLake(Lake):
+    """A lake without file locks, as on an object store: writers meet at the commit."""
+
+    is_local = False  # type: ignore[assignment]
+
+
+def replace_bars(url: str, symbols: list[str], day: date, rounds: int) -> None:
     """Replace the bars of ``symbols`` on ``day``, ``rounds`` times; the last round's price is ``rounds``."""
-    lake = Lake(url)
-    barrier.wait()
+    _replace_bars(Lake(url), symbols, day, rounds)
+
+
+def replace_bars_unlocked(url: str, symbols: list[str], day: date, rounds: int) -> None:
+    """As `replace_bars`, without the file lock."""
+    Path(url).mkdir(exist_ok=True)
+    _replace_bars(UnlockedLake(url), symbols, day, rounds)
+
+
+def _replace_bars(lake: Lake, symbols: list[str], day: date, rounds: int) -> None:
+    start()
     for price in range(1, rounds + 1):
         frame = bars(symbols, [day], price=float(price))
         lake.replace("bars", frame, timeframe="1Min", symbols=symbols, start=day, end=day)
 
 
-def replace_bars_unlocked(url: str, symbols: list[str], day: date, rounds: int, barrier: Barrier) -> None:
-    """As `replace_bars`, without the file lock, as on an object store."""
-    Lake.is_local = property(lambda _: False)  # type: ignore[assignment]
-    replace_bars(url, symbols, day, rounds, barrier)
-
-
-def replace_verdicts(url: str, symbols: list[str], days: list[date], rounds: int, barrier: Barrier) -> None:
+def replace_verdicts(url: str, symbols: list[str], days: list[date], rounds: int) -> None:
     """Replace the verdicts of ``symbols``, ``rounds`` times; the last round's seed is ``rounds``."""
     database = Database(url)
-    barrier.wait()
+    start()
     for seed in range(1, rounds + 1):
         frame = verdicts(symbols, days, seed=seed)
         database.replace("variance_stability_tracking", frame, where={"symbol": symbols, "test_date": days})
+    database.dispose()
 
 
-def migrate(url: str, barrier: Barrier) -> None:
+def migrate(url: str) -> None:
     """Migrate a database that others migrate too."""
-    barrier.wait()
-    Database(url).migrate()
+    database = Database(url)
+    start()
+    database.migrate()
+    database.dispose()
 
 
 def die_before_commit_of_bars(url: str, symbols: list[str], day: date) -> None:
@@ -66,10 +93,9 @@ def die_before_commit_of_bars(url: str, symbols: list[str], day: date) -> None:
     lake.replace("bars", frame, timeframe="1Min", symbols=symbols, start=day, end=day)
 
 
-def replace_bars_until_killed(url: str, symbols: list[str], day: date, barrier: Barrier) -> None:
+def replace_bars_until_killed(url: str, symbols: list[str], day: date) -> None:
     """Replace a session's bars by prices 1, 2, 3 … for ever."""
     lake = Lake(url)
-    barrier.wait()
     price = 0.0
     while True:
         price += 1
@@ -88,3 +114,11 @@ def die_between_delete_and_insert(url: str, symbols: list[str], days: list[date]
     event.listen(database.engine, "before_cursor_execute", killed_at)
     frame = verdicts(symbols, days, seed=2)
     database.replace("variance_stability_tracking", frame, where={"symbol": symbols, "test_date": days})
+
+
+def add_symbols(path: Path, symbols: list[str]) -> None:
+    """Add symbols to a registry one by one."""
+    registry = SymbolRegistry(path)
+    start()
+    for symbol in symbols:
+        registry.add(symbol)

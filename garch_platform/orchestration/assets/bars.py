@@ -5,11 +5,10 @@ from datetime import UTC, datetime
 import dagster as dg
 import polars as pl
 
-from garch_platform.orchestration.metadata import report_keys
+from garch_platform.orchestration.metadata import mark_failed, without_rows
 from garch_platform.orchestration.partitions import KeySet
 from garch_platform.orchestration.revisions import record_revisions
 from garch_platform.orchestration.workspace import Workspace
-from garch_platform.quant.bar_hash import content_hash
 from garch_platform.quant.bar_quality import BarQuality, check_bars
 
 __all__ = ["bar_history", "raw_bars"]
@@ -51,12 +50,13 @@ def _accept(
         now=now,
         sessions=workspace.calendar.schedule,
     )
+    bars = workspace.at_timeframe(quality.accepted)
     asset = context.asset_key.to_user_string()
     _quarantine(workspace, keys, quality, asset, now)
-    revised = record_revisions(workspace, keys, quality.accepted, asset=asset)
-    report_keys(context, keys, _summary(quality, keys), date_column="session_date" if keys.dates else None)
+    revised = record_revisions(workspace, keys, bars, asset=asset)
+    mark_failed(context, without_rows(keys, bars, date_column="session_date" if keys.dates else None))
     return dg.Output(
-        quality.accepted,
+        bars,
         metadata={"candidates": len(candidates), "rejected": len(quality.rejected), "revised": len(revised)},
     )
 
@@ -79,13 +79,3 @@ def _quarantine(workspace: Workspace, keys: KeySet, quality: BarQuality, asset: 
         ),
         where={"asset": [asset], "symbol": list(keys.names), "partition_key": partitions},
     )  # fmt: skip
-
-
-def _summary(quality: BarQuality, keys: KeySet) -> pl.DataFrame:
-    grouping = ["symbol", "session_date"] if keys.dates else ["symbol"]
-    counts = quality.accepted.group_by(grouping).agg(
-        rows=pl.len(), last_bar=pl.col("timestamp").max().cast(pl.String)
-    )
-    if keys.dates:
-        counts = counts.join(content_hash(quality.accepted), on=grouping)
-    return counts.with_columns(status=pl.lit("ok"))

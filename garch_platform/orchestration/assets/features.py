@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from garch_platform.orchestration.metadata import plot, report_keys
+from garch_platform.orchestration.metadata import mark_failed, plot, without_rows
 from garch_platform.orchestration.partitions import KeySet
 from garch_platform.orchestration.windows import previous_features
 from garch_platform.orchestration.workspace import Workspace
@@ -31,8 +31,7 @@ def feature_history(
     """Features of a symbol's whole bulk past; the state from which daily features go on."""
     keys = KeySet.of(context.partition_keys)
     rows = compute(workspace, bar_history, previous=None)
-    summary = rows.group_by("symbol").agg(rows=pl.len()).with_columns(status=pl.lit("ok"))
-    report_keys(context, keys, summary)
+    mark_failed(context, without_rows(keys, rows))
     return dg.Output(rows, metadata=_shown(workspace, rows))
 
 
@@ -50,8 +49,7 @@ def features(
     continued = compute(workspace, raw_bars.filter(~pl.col("symbol").is_in(broken)), previous=previous)
     rebuilt = compute(workspace, _all_bars(workspace, broken, keys), previous=None)
     rows = pl.concat([continued, rebuilt]).filter(pl.col("session_date").is_in(keys.dates))
-    summary = rows.group_by("symbol", "session_date").agg(rows=pl.len()).with_columns(status=pl.lit("ok"))
-    report_keys(context, keys, summary, date_column="session_date")
+    mark_failed(context, without_rows(keys, rows, date_column="session_date"))
     return dg.Output(
         rows, metadata=_shown(workspace, rows) | {"rebuilt_from_bars": ", ".join(broken) or "none"}
     )

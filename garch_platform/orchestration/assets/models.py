@@ -6,7 +6,7 @@ import dagster as dg
 import numpy as np
 import polars as pl
 
-from garch_platform.orchestration.metadata import plot, report_keys
+from garch_platform.orchestration.metadata import mark_failed, plot
 from garch_platform.orchestration.partitions import KeySet
 from garch_platform.orchestration.windows import Window, read_window
 from garch_platform.orchestration.workspace import Workspace
@@ -30,12 +30,6 @@ def stability(
         tables.append(_verdicts(workspace, window))
         version = window.version
     rows = pl.concat(tables)
-    report_keys(
-        context,
-        keys,
-        rows.select("symbol", "test_date", "is_stable", "filter_reason", status=pl.lit("ok")),
-        date_column="test_date",
-    )
     counts = rows.group_by(verdict=pl.col("filter_reason").fill_null("stable")).len().sort("verdict")
     chart = plot(lambda axes: axes.barh(counts["verdict"], counts["len"]), title="Verdicts")
     return dg.Output(
@@ -84,16 +78,10 @@ def garch_models(
         tables.append(_fits(workspace, window))
         version = window.version
     rows = pl.concat(tables)
-    chosen = rows.filter(pl.col("is_selected") | pl.col("status").is_in(["failed", "insufficient"])).unique(
-        ["symbol", "fit_date"]
-    )
-    report_keys(
-        context,
-        keys,
-        chosen.select("symbol", "fit_date", "status", "reason", "distribution", "persistence"),
-        date_column="fit_date",
-    )
-    persistence = chosen["persistence"].drop_nulls()
+    nothing_fitted = (pl.col("status") == "failed").all().over("symbol", "fit_date")
+    failed = rows.filter(nothing_fitted).select("symbol", "fit_date", "reason").unique(["symbol", "fit_date"])
+    mark_failed(context, {keys.key(symbol, day): reason for symbol, day, reason in failed.iter_rows()})
+    persistence = rows.filter("is_selected")["persistence"].drop_nulls()
     chart = plot(
         lambda axes: axes.hist(persistence, bins=20, range=(min(0.5, *persistence, 1.0), 1.0)),
         title="Persistence (alpha + beta)",
@@ -103,7 +91,7 @@ def garch_models(
         metadata={
             "persistence": chart,
             "lake_version_read": version or 0,
-            "failed": int((rows["status"] == "failed").sum()),
+            "failed": len(failed),
         },
     )
 

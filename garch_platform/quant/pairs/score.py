@@ -9,8 +9,8 @@ standard deviation, autoregression and GARCH parameters come from F and stay fro
 fit        0.4  1 / (1 + exp(-(BIC_0 - BIC_1) / 2)): Schwarz's approximation [1]_ to the posterior
                 probability that d on F follows a normal GARCH(1,1) (BIC_1) and not a constant variance
                 (BIC_0), prior odds 1.
-volatility 0.3  QLIKE skill on O: loss of the constant variance of F minus loss of the GARCH(1,1) forecast
-                one bar ahead, clipped to [0, 1] (0: no better than a constant).
+volatility 0.3  Phi(DM) on O: DM is the Diebold-Mariano statistic [3]_ of the QLIKE losses of the constant
+                variance of F and of the GARCH(1,1) forecast one bar ahead.
 trading    0.2  Phi(sqrt(n) S): probability that the true Sharpe ratio is positive given the ratio S per bar
                 of the backtest on the n bars of O, net of costs (Lo [2]_; normal returns). No trade
                 scores 0: a spread that never reached the entry has shown no profit.
@@ -18,13 +18,16 @@ diagnostics 0.1 Share of two tests that the standardised residuals of the fit pa
                 lags) and ARCH-LM (5 lags).
 ========== ==== ==========================================================================================
 
-The score is a ranking device. It reads O, so nothing measured on O is independent of a ranking by it.
+The first three read 0.5 where the model does no better than its baseline. The score is a ranking device.
+It reads O, so nothing measured on O is independent of a ranking by it.
 
 References
 ----------
 .. [1] Kass, R. E. and Raftery, A. E. (1995), "Bayes factors", Journal of the American Statistical
    Association 90, 773-795.
 .. [2] Lo, A. W. (2002), "The statistics of Sharpe ratios", Financial Analysts Journal 58(4), 36-52.
+.. [3] Diebold, F. X. and Mariano, R. S. (1995), "Comparing predictive accuracy", Journal of Business &
+   Economic Statistics 13(3), 253-263. One-step forecasts: no autocorrelation correction.
 """
 
 from __future__ import annotations
@@ -37,7 +40,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from garch_platform.quant.volatility.forecast import garch_variance, qlike
+from garch_platform.quant.volatility.forecast import garch_variance, qlike_losses
 
 __all__ = [
     "WEIGHTS",
@@ -90,7 +93,9 @@ def volatility_score(
     constant_mean: float,
     constant_variance: float,
 ) -> float:
-    """QLIKE skill of frozen GARCH forecasts against a frozen constant, clipped to [0, 1].
+    """Phi of the Diebold-Mariano statistic of frozen GARCH forecasts against a frozen constant (QLIKE).
+
+    0.5 says that neither is better; also where the losses do not differ or cannot be compared.
 
     Args:
         shocks: (T,) out-of-sample shocks of the spread in time order; NaN = absent, dropped.
@@ -102,8 +107,17 @@ def volatility_score(
     variance = garch_variance(
         present, mu=mu, omega=omega, alpha=alpha, beta=beta, initial_variance=initial_variance
     )
-    skill = qlike(constant_variance, (present - constant_mean) ** 2) - qlike(variance, (present - mu) ** 2)
-    return min(max(skill, 0.0), 1.0) if math.isfinite(skill) else 0.0
+    constant = qlike_losses(constant_variance, (present - constant_mean) ** 2)
+    gains = constant - qlike_losses(variance, (present - mu) ** 2)
+    gains = gains[np.isfinite(gains)]
+    spread_of_gains = float(gains.std(ddof=1)) if len(gains) > 1 else 0.0
+    if spread_of_gains == 0.0:
+        return 0.5
+    return _normal_cdf(math.sqrt(len(gains)) * float(gains.mean()) / spread_of_gains)
+
+
+def _normal_cdf(value: float) -> float:
+    return 0.5 * math.erfc(-value / math.sqrt(2.0))
 
 
 def diagnostics_score(*pvalues: float | None) -> float:
@@ -180,4 +194,4 @@ def trading_score(backtest: Backtest) -> float:
     sharpe = backtest.sharpe
     if math.isnan(sharpe):
         return 0.0
-    return 0.5 * math.erfc(-sharpe * math.sqrt(len(backtest.returns)) / math.sqrt(2.0))
+    return _normal_cdf(sharpe * math.sqrt(len(backtest.returns)))

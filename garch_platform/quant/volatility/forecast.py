@@ -15,7 +15,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["garch_variance", "qlike"]
+__all__ = ["garch_variance", "qlike", "qlike_losses"]
 
 Floats = NDArray[np.float64]
 
@@ -54,10 +54,15 @@ def qlike(variance: ArrayLike, returns_squared: ArrayLike) -> float:
         The mean over the present pairs; a difference of two losses over the same bars does not depend
         on the unit of the returns. NaN if no pair is present.
     """
+    losses = qlike_losses(variance, returns_squared)
+    present = np.isfinite(losses)
+    return float(losses[present].mean()) if present.any() else math.nan
+
+
+def qlike_losses(variance: ArrayLike, returns_squared: ArrayLike) -> Floats:
+    """QLIKE loss of each forecast, see `qlike`; NaN where the forecast or the return is absent."""
     h, squared = np.broadcast_arrays(
         np.asarray(variance, np.float64), np.asarray(returns_squared, np.float64)
     )
     present = np.isfinite(h) & np.isfinite(squared) & (h > 0.0)
-    if not present.any():
-        return math.nan
-    return float(np.mean(np.log(h[present]) + squared[present] / h[present]))
+    return np.where(present, np.log(np.where(present, h, 1.0)) + squared / np.where(present, h, 1.0), np.nan)

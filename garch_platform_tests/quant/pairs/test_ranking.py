@@ -122,6 +122,19 @@ def test_statistics_are_those_of_the_formation_window_alone() -> None:
     assert found["price_correlation"] == pytest.approx(np.corrcoef(a[both], b[both])[0, 1], rel=1e-10)
 
 
+def test_the_stronger_direction_names_the_legs() -> None:
+    rows = baseline().drop_nulls("coint_pvalue")
+    forward = rows["symbol_y"] == rows["symbol_1"]
+    assert 0 < forward.sum() < rows.height
+    stronger = rows["statistic_1_on_2"] < rows["statistic_2_on_1"]
+    assert stronger.equals(forward, check_names=False)
+    assert rows["coint_pvalue"].equals(
+        rows.select(pl.min_horizontal("pvalue_1_on_2", "pvalue_2_on_1")).to_series(), check_names=False
+    )
+    legs = rows.select(pl.concat_list("symbol_y", "symbol_x").list.sort())
+    assert legs.to_series().to_list() == [list(row) for row in rows.select("symbol_1", "symbol_2").rows()]
+
+
 def test_scrambling_the_future_leaves_the_formation_bits() -> None:
     frame = panel()
     rng = np.random.default_rng(0)
