@@ -36,6 +36,7 @@ ALLOWED: Final[dict[str, frozenset[str]]] = {
     **dict.fromkeys(SERVICES, BOTTOM | {"quant", "settings"}),
     "orchestration": BOTTOM | ADAPTERS | SERVICES | {"quant", "settings"},
     "definitions": BOTTOM | ADAPTERS | SERVICES | {"orchestration", "quant", "settings"},
+    "__main__": frozenset({"cli"}),
     "cli": BOTTOM | ADAPTERS | SERVICES | {"orchestration", "quant", "settings"},
 }
 """Which parts of the package each part may import beside itself."""

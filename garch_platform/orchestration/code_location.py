@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from functools import cached_property
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import cached_property, partial
 
 import dagster as dg
 
@@ -23,22 +25,28 @@ for _announced in (dg.BetaWarning, dg.PreviewWarning):
 
 
 class CodeLocation:
-    """The definitions that Dagster loads for ``workspace``."""
+    """The definitions that Dagster loads for ``workspace``.
 
-    def __init__(self, workspace: Workspace) -> None:
+    Args:
+        workspace: what the assets and sensors work on.
+        clock: what the sensors take for the present moment (the system's clock if None).
+    """
+
+    def __init__(self, workspace: Workspace, *, clock: Callable[[], datetime] | None = None) -> None:
         self.workspace = workspace
+        self._clock = clock or partial(datetime.now, UTC)
         self.partitions = Partitions.of(workspace.settings)
 
     @cached_property
     def definitions(self) -> dg.Definitions:
         """The one Definitions object; runs are in process, because a lake table has one writer."""
-        jobs = {job.name: job for job in build_jobs(self.partitions)}
+        jobs = {job.name: job for job in build_jobs()}
         return dg.Definitions(
             assets=build_assets(self.partitions),
             asset_checks=build_checks(self.partitions),
             jobs=list(jobs.values()),
             schedules=build_schedules(self.workspace, self.partitions),
-            sensors=build_sensors(self.workspace, self.partitions, jobs),
+            sensors=build_sensors(self.workspace, self.partitions, jobs, self._clock),
             resources={
                 "workspace": self.workspace,
                 "lake_io": LakeIOManager(self.workspace),

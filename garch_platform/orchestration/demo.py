@@ -14,7 +14,11 @@ from garch_platform.sources import SimulatedSource
 
 __all__ = ["DEMOS", "found_against_planted", "open_demo"]
 
-DEMOS = ("demo-real", "demo-simulated")
+DEMOS = {
+    "demo-real": "real daily closes of US stocks, 1990 to 2022, shipped with skfolio",
+    "demo-simulated": "a simulated 1-minute market whose cointegrated pairs are known",
+}
+"""The demo's workspaces and what each holds."""
 
 
 def open_demo(name: str, root: Path) -> Workspace:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import sys
@@ -11,12 +12,19 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Literal
 
+from sqlalchemy import create_engine
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
+
 from garch_platform.errors import GarchPlatformError
+from garch_platform.orchestration.instance import POSTGRES_URL_VARIABLE, dagster_postgres_url
+from garch_platform.orchestration.launch import Launcher
 from garch_platform.orchestration.workspace import Workspace
 
 __all__ = ["Finding", "diagnose"]
 
 UI_PORT = 3000
+CONNECT_SECONDS = 5
 MINIMUM_FREE_BYTES = 1_000_000_000
 SESSIONS_BEHIND = 1
 
@@ -44,6 +52,7 @@ def diagnose(workspace: Workspace, *, now: datetime | None = None) -> list[Findi
         lambda: _calendar(workspace, moment),
         lambda: _keys(workspace, moment),
         lambda: _freshness(workspace, moment),
+        lambda: _dagster(workspace),
         _port,
     ]
     findings: list[Finding] = []
@@ -51,7 +60,7 @@ def diagnose(workspace: Workspace, *, now: datetime | None = None) -> list[Findi
         try:
             findings += check()
         except GarchPlatformError as error:
-            findings.append(Finding(type(error).__name__, "error", str(error), "see the message"))
+            findings.append(Finding(type(error).__name__, "error", str(error)))
     return findings
 
 
@@ -166,6 +175,49 @@ def _freshness(workspace: Workspace, now: datetime) -> Iterator[Finding]:
         "ok" if fine else "warning",
         f"newest bars {newest}, {behind} sessions behind {wanted}",
         "" if fine else "run `garch refresh`",
+    )
+
+
+def _dagster(workspace: Workspace) -> Iterator[Finding]:
+    url = os.environ.get(POSTGRES_URL_VARIABLE)
+    if url and not _answers(dagster_postgres_url(url)):
+        shown = make_url(dagster_postgres_url(url)).render_as_string(hide_password=True)
+        yield Finding(
+            "dagster storage",
+            "error",
+            f"{shown} does not answer",
+            f"start that PostgreSQL, correct {POSTGRES_URL_VARIABLE}, or unset it to keep SQLite files",
+        )
+        return
+    home = workspace.settings.dagster_home
+    if not (home / "dagster.yaml").is_file():
+        yield Finding("dagster storage", "error", f"no dagster.yaml in {home}", "run `garch init`")
+        return
+    yield Finding("dagster storage", "ok", "PostgreSQL" if url else f"SQLite in {home}")
+    yield from _runs(workspace)
+
+
+def _answers(url: str) -> bool:
+    engine = create_engine(url, connect_args={"connect_timeout": CONNECT_SECONDS})
+    try:
+        with engine.connect():
+            return True
+    except SQLAlchemyError:
+        return False
+    finally:
+        engine.dispose()
+
+
+def _runs(workspace: Workspace) -> Iterator[Finding]:
+    killed = Launcher(workspace).interrupted()
+    jobs = ", ".join(f"{run.job_name} ({run.run_id[:8]})" for run in killed)
+    yield Finding(
+        "runs",
+        "warning" if killed else "ok",
+        f"{len(killed)} still marked as started, though their process was killed: {jobs}"
+        if killed
+        else "none was left unfinished",
+        "run `garch refresh`: it marks them as failed and runs what is missing" if killed else "",
     )
 
 

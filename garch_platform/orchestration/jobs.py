@@ -6,8 +6,6 @@ from typing import Any
 
 import dagster as dg
 
-from garch_platform.orchestration.partitions import Partitions
-
 __all__ = ["DAILY_JOB", "HISTORY_JOB", "RANKING_JOB", "build_jobs"]
 
 HISTORY_JOB = "history_job"
@@ -15,25 +13,22 @@ DAILY_JOB = "daily_pair_identification_job"
 RANKING_JOB = "ranking_job"
 
 
-def build_jobs(partitions: Partitions) -> list[Any]:
+def build_jobs() -> list[Any]:
     """History (symbol), daily pair identification (symbol x date), ranking (sector x date)."""
     return [
         dg.define_asset_job(
             HISTORY_JOB,
             selection=dg.AssetSelection.assets("bar_history", "feature_history"),
-            partitions_def=partitions.symbols,
             description="Load a symbol's bulk past and compute its features.",
         ),
         dg.define_asset_job(
             DAILY_JOB,
             selection=dg.AssetSelection.assets("raw_bars", "features", "stability", "garch_models"),
-            partitions_def=partitions.symbol_days,
             description="One session of all symbols: bars, features, stability verdicts, GARCH fits.",
         ),
         dg.define_asset_job(
             RANKING_JOB,
             selection=dg.AssetSelection.assets("pair_rankings"),
-            partitions_def=partitions.sector_days,
             description="All pairs of a sector on one session, ranked.",
         ),
     ]

@@ -14,6 +14,7 @@ from functools import cached_property
 import dagster as dg
 from filelock import FileLock, Timeout
 
+from garch_platform import errors
 from garch_platform.errors import GarchPlatformError
 from garch_platform.orchestration.code_location import CodeLocation
 from garch_platform.orchestration.instance import POSTGRES_URL_VARIABLE, prepare_dagster_home
@@ -22,15 +23,24 @@ from garch_platform.orchestration.planner import KeyRange, RequestPlanner
 from garch_platform.orchestration.revisions import stale_dates, stale_results
 from garch_platform.orchestration.workspace import Workspace
 
-__all__ = ["Launcher", "RunOutcome"]
+__all__ = ["Launcher", "RunOutcome", "failure"]
 
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
+LAUNCHED_IN = "garch/launched_in"
+"""Tag of runs that live in the process which launched them: the workspace whose lock that process holds."""
+
+UNFINISHED = (
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+)
+
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """How one run ended."""
+    """How one run ended; ``run_id`` is empty for a run that was left out, ``message`` says why it failed."""
 
     planned: KeyRange
     run_id: str
@@ -73,6 +83,7 @@ class Launcher:
     def prepare(self) -> tuple[list[str], list[str]]:
         """Migrate the database, write DAGSTER_HOME, bring symbols and keys in line with the registry.
 
+        A run whose process was killed is marked as failed: it would hold the daemon's queue.
         Returns the symbols that were added and retired.
         """
         self.workspace.prepare()
@@ -84,15 +95,37 @@ class Launcher:
             self.instance.add_dynamic_partitions(SYMBOLS_NAME, added)
         for symbol in set(present) - set(wanted):
             self.instance.delete_dynamic_partition(SYMBOLS_NAME, symbol)
+        for run in self.interrupted():
+            self.instance.report_run_failed(
+                run, "its process ended before the run did; launch its keys again"
+            )
         return changes
 
+    def interrupted(self) -> list[dg.DagsterRun]:
+        """Runs of this launcher whose process is gone: unfinished, though nobody holds the launch lock."""
+        place = {LAUNCHED_IN: str(self.workspace.settings.workspace)}
+        unfinished = dg.RunsFilter(statuses=list(UNFINISHED), tags=place)
+        if not self.instance.get_runs(unfinished):
+            return []
+        try:
+            with self._lock():
+                return list(self.instance.get_runs(unfinished))
+        except Timeout:
+            return []
+
+    def _lock(self) -> FileLock:
+        return FileLock(self.workspace.settings.workspace / "launch.lock", timeout=0)
+
     def run(self, planned: Sequence[KeyRange]) -> Iterator[RunOutcome]:
-        """Run one after the other; stop the day's later steps after a failure is the caller's choice.
+        """Run one after the other; a run that builds on one that has failed is left out.
+
+        Sessions of a symbol build on its bulk past, a ranking on its session. A later session does not
+        wait for an earlier one: what arrives late is a revision.
 
         Raises:
             GarchPlatformError: another process is launching runs in this workspace.
         """
-        lock = FileLock(self.workspace.settings.workspace / "launch.lock", timeout=0)
+        lock = self._lock()
         try:
             lock.acquire()
         except Timeout:
@@ -100,25 +133,31 @@ class Launcher:
                 f"another process is running jobs in {self.workspace.settings.workspace}; "
                 "wait for it to end, or see its runs in the UI (`garch ui`)"
             ) from None
+        failed: list[KeyRange] = []
         with lock:
             for one in planned:
-                yield self._run(one)
+                cause = next((other for other in failed if one.builds_on(other)), None)
+                outcome = self._run(one) if cause is None else _left_out(one, cause)
+                if not outcome.success:
+                    failed.append(one)
+                yield outcome
 
     def _run(self, planned: KeyRange) -> RunOutcome:
         job = self.location.definitions.resolve_job_def(planned.job)
+        place = {LAUNCHED_IN: str(self.workspace.settings.workspace)}
         result = job.execute_in_process(
-            instance=self.instance, tags=planned.tags, run_config=QUIET, raise_on_error=False
+            instance=self.instance, tags=planned.tags | place, run_config=QUIET, raise_on_error=False
         )
-        failures = [
-            event.step_failure_data.error.to_string() if event.step_failure_data.error else "step failed"
-            for event in result.get_step_failure_events()
-            if event.step_failure_data
-        ]
-        return RunOutcome(planned, result.run_id, result.success, failures[0] if failures else "")
+        return RunOutcome(planned, result.run_id, result.success, "" if result.success else failure(result))
 
     def stale_plan(self) -> list[KeyRange]:
-        """Runs that bring every stale result up to date: bulk past, then days and rankings, oldest first."""
-        stale = stale_results(self.workspace)
+        """Runs that bring every stale result up to date: bulk past, then days and rankings, oldest first.
+
+        Results of symbols that are no longer followed stay as they are.
+        """
+        followed = [*self.planner.symbol_keys(), *self.workspace.settings.universe.sectors.active]
+        found = stale_results(self.workspace)
+        stale = found.filter(found["name"].is_in(followed))
         bulk = stale.filter(stale["asset"] == "feature_history")
         of_symbols = stale.filter(stale["asset"] != "pair_rankings")
         dates = stale_dates(self.workspace, of_symbols.rename({"name": "symbol", "date": "session_date"}))
@@ -127,3 +166,28 @@ class Launcher:
         daily = [run for day, symbols in dates for run in self.planner.daily(day, day, symbols)]
         days: list[date] = sorted({*ranked, *(day for day, _ in dates)})
         return history + daily + [run for day in days for run in self.planner.ranking(day, day)]
+
+
+def _left_out(planned: KeyRange, cause: KeyRange) -> RunOutcome:
+    return RunOutcome(planned, "", False, f"left out, because {cause.job} {cause.label} failed")
+
+
+def failure(result: dg.ExecuteInProcessResult) -> str:
+    """Why a run failed: what its checks say, the platform's own error, or else the whole traceback."""
+    checks = [
+        f"{one.asset_key.to_user_string()}: {one.check_name}: {one.description or 'failed'}"
+        for one in result.get_asset_check_evaluations()
+        if not one.passed and one.severity is dg.AssetCheckSeverity.ERROR
+    ]
+    if checks:
+        return "\n".join(checks)
+    for event in result.get_step_failure_events():
+        error = event.step_failure_data.error
+        cause = error
+        while cause is not None:
+            if cause.cls_name in errors.__all__:
+                return f"{cause.cls_name}: {cause.message.partition(': ')[2].strip()}"
+            cause = cause.cause
+        if error is not None:
+            return error.to_string()
+    return "the run failed outside its steps; see the runs page of `garch ui`"

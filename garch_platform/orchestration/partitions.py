@@ -13,6 +13,7 @@ from datetime import date, datetime, time
 
 import dagster as dg
 
+from garch_platform.errors import CalendarError
 from garch_platform.sessions import LAST_DAY, TradingCalendar
 from garch_platform.settings import Settings
 
@@ -37,14 +38,15 @@ class Partitions:
     def of(cls, settings: Settings) -> Partitions:
         """Build the definitions from ``trading_days`` and ``universe.sectors.active``."""
         window = settings.trading_days
-        holidays = settings.calendar.holidays(window.start, window.end or LAST_DAY)
+        end = None if window.end is None else settings.calendar.next(window.end)
+        holidays = settings.calendar.holidays(window.start, end or LAST_DAY)
         days = dg.TimeWindowPartitionsDefinition(
             start=window.start.isoformat(),
-            end=None if window.end is None else settings.calendar.next(window.end).isoformat(),
+            end=None if end is None else end.isoformat(),
             cron_schedule="0 0 * * 1-5",
             fmt="%Y-%m-%d",
             timezone=str(settings.calendar.timezone),
-            end_offset=1 if window.end is None else 0,
+            end_offset=1 if end is None else 0,
             exclusions=[datetime.combine(day, time()) for day in holidays],
         )
         symbols = dg.DynamicPartitionsDefinition(name=SYMBOLS_NAME)
@@ -80,7 +82,9 @@ class KeySet:
 
     @property
     def start(self) -> date:
-        """The earliest date."""
+        """The earliest date; `CalendarError` for the empty set, which a reversed range of keys gives."""
+        if not self.dates:
+            raise CalendarError("the run has no session: its range of partition keys is reversed or empty")
         return self.dates[0]
 
     @property

@@ -58,6 +58,12 @@ class KeyRange:
             for first, last in left
         ]
 
+    def builds_on(self, other: KeyRange) -> bool:
+        """Whether this run reads what ``other`` writes and cannot be right without it."""
+        if other.job == HISTORY_JOB:
+            return self.job == DAILY_JOB and bool({*self.names} & {*other.names})
+        return (self.job, other.job) == (RANKING_JOB, DAILY_JOB) and self.day == other.day
+
     def run_request(self, run_key: str | None = None) -> dg.RunRequest:
         """The same as a request of a schedule or sensor."""
         return dg.RunRequest(run_key=run_key, job_name=self.job, tags=self.tags)

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime
 from itertools import chain
 
 import dagster as dg
+import polars as pl
 
 from garch_platform.errors import CalendarError
 from garch_platform.orchestration.jobs import DAILY_JOB, HISTORY_JOB, RANKING_JOB
 from garch_platform.orchestration.launch import Launcher
 from garch_platform.orchestration.planner import KeyRange
 
-__all__ = ["RefreshPlan", "failed_symbols", "pending", "refresh_plan"]
+__all__ = ["RefreshPlan", "failed_symbols", "refresh_plan"]
 
 LAST_ASSET = {HISTORY_JOB: "feature_history", DAILY_JOB: "garch_models", RANKING_JOB: "pair_rankings"}
 
@@ -35,21 +35,24 @@ def refresh_plan(
     Args:
         launcher: of the workspace.
         start: first session; ``trading_days.start`` if None.
-        end: last session; the last closed one (or ``trading_days.end``) if None.
+        end: last session; if None the last closed one, or ``trading_days.end``, or, where that is open,
+            the last session of which the source has bars.
         again: also plan runs whose keys are all materialised.
     """
     planner = launcher.planner
     window, calendar = planner.settings.trading_days, planner.settings.calendar
     closed = calendar.last_closed(planner.now)
-    last = end or (closed if window.end is None else min(window.end, closed))
+    history = planner.history()
+    last = end or min(window.end or _last_session_with_bars(launcher) or closed, closed)
     first = start or (window.start if calendar.is_session(window.start) else calendar.next(window.start))
     if last < first:
         raise CalendarError(
-            f"nothing to run: the last closed session {last} is before the first session {first}"
+            f"nothing to run: the last closed session with bars is {last}, before trading_days.start {first}; "
+            f"set an earlier one in {planner.settings.workspace / 'settings.yaml'}, or bring newer bars"
         )
     retired = _history_only(launcher)
     active = [symbol for symbol in planner.symbol_keys() if symbol not in retired]
-    history, daily = planner.history(), planner.daily(first, last, active)
+    daily = planner.daily(first, last, active)
     ranking = planner.ranking(first, last)
     planned = [*history, *daily, *ranking]
     if again:
@@ -61,10 +64,17 @@ def refresh_plan(
     return RefreshPlan(list(chain.from_iterable(left.values())), sum(not parts for parts in left.values()))
 
 
-def pending(instance: dg.DagsterInstance, runs: Sequence[KeyRange]) -> list[KeyRange]:
-    """The runs with a key that is not materialised, each cut down to the stretches of such keys."""
-    done = _materialised(instance)
-    return [part for run in runs for part in run.without(done[run.job])]
+def _last_session_with_bars(launcher: Launcher) -> date | None:
+    workspace = launcher.workspace
+    registered = workspace.registry.entries()["symbol"].to_list()
+    found = workspace.source.symbols()
+    ends = found.filter(pl.col("symbol").is_in(registered))["last_session"].drop_nulls().to_list()
+    live = workspace.database.read("SELECT max(timestamp) AS last FROM market_data")["last"][0]
+    if live is not None:
+        moment = datetime.fromisoformat(live).replace(tzinfo=UTC) if isinstance(live, str) else live
+        day = moment.astimezone(workspace.calendar.timezone).date()
+        ends += [day] if workspace.calendar.is_session(day) else []
+    return max(ends, default=None)
 
 
 def _materialised(instance: dg.DagsterInstance) -> dict[str, set[str]]:

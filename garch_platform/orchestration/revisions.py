@@ -13,11 +13,11 @@ from datetime import UTC, date, datetime
 import polars as pl
 
 from garch_platform.orchestration.partitions import KeySet
-from garch_platform.orchestration.windows import Window, read_window
+from garch_platform.orchestration.windows import Window, read_panel
 from garch_platform.orchestration.workspace import Workspace
 from garch_platform.quant.bar_hash import content_hash
 
-__all__ = ["ABSENT", "record_revisions", "stale_dates", "stale_results"]
+__all__ = ["ABSENT", "record_revisions", "stale_dates", "stale_results", "stored_bars"]
 
 ABSENT = "absent"
 """Hash that stands for "no bars"."""
@@ -26,33 +26,38 @@ StaleRow = tuple[str, str, date, str]
 STALE_SCHEMA = {"asset": pl.String, "name": pl.String, "date": pl.Date, "reason": pl.String}
 
 
-def record_revisions(
-    workspace: Workspace, keys: KeySet, incoming: pl.DataFrame, *, asset: str
-) -> pl.DataFrame:
-    """Compare ``incoming`` with the stored bars of ``keys``; record and return what changed.
-
-    Only sessions for which results were already computed count: before that there is nothing that
-    could be stale. For bulk history only the first changed session of a symbol is kept. The rows are
-    written before the bars are, so that a run killed in between leaves its trace.
-    """
+def stored_bars(workspace: Workspace, keys: KeySet) -> pl.DataFrame:
+    """The bars that the lake holds for ``keys``: of their sessions, or of the bulk past."""
     timeframe = workspace.settings.timeframe.name
     groups = (
         [(list(keys.names), start, end) for start, end in keys.stretches(workspace.calendar)]
         if keys.dates
         else [(names, None, last) for names, last in workspace.history_groups(keys.names)]
     )
-    stored = pl.concat(
+    return pl.concat(
         workspace.lake.scan("bars", timeframe=timeframe, symbols=names, start=start, end=end).collect()
         for names, start, end in groups
     )
-    old = content_hash(stored).rename({"content_hash": "old_hash"})
+
+
+def record_revisions(
+    workspace: Workspace, keys: KeySet, incoming: pl.DataFrame, *, asset: str
+) -> pl.DataFrame:
+    """Compare ``incoming`` with the stored bars of ``keys``; record and return what changed.
+
+    Only sessions up to the last one with results count: after it there is nothing that could be stale.
+    For bulk history only the first changed session of a symbol is kept. The rows are
+    written before the bars are, so that a run killed in between leaves its trace.
+    """
+    timeframe = workspace.settings.timeframe.name
+    old = content_hash(stored_bars(workspace, keys)).rename({"content_hash": "old_hash"})
     new = content_hash(incoming).rename({"content_hash": "new_hash"})
     changed = (
         old.join(new, on=["symbol", "session_date"], how="full", coalesce=True)
         .with_columns(pl.col("old_hash", "new_hash").fill_null(ABSENT))
         .filter(pl.col("old_hash") != pl.col("new_hash"))
         .join(_computed(workspace, timeframe), on="symbol")
-        .filter(pl.col("session_date").is_between("first_session", "last_session"))
+        .filter(pl.col("session_date") <= pl.col("last_session"))
         .sort("symbol", "session_date")
     )
     if not keys.dates:
@@ -169,7 +174,9 @@ def _stale_features(workspace: Workspace, rows: pl.DataFrame) -> list[StaleRow]:
     first = bad.group_by("symbol").agg(since=pl.col("session_date").min())
     ends = workspace.symbols().select("symbol", "history_end")
     later = (
-        rows.join(first, on="symbol").join(ends, on="symbol").filter(pl.col("session_date") >= pl.col("since"))
+        rows.join(first, on="symbol")
+        .join(ends, on="symbol")
+        .filter(pl.col("session_date") >= pl.col("since"))
     )
     bulk = later.filter(pl.col("since") < pl.col("history_end")).select("symbol", "since").unique()
     daily = later.filter(pl.col("session_date") >= pl.col("history_end"))
@@ -196,9 +203,13 @@ def _stale_rows(
         .select("symbol", date_column, "input_hash")
         .unique()
     )
+    if rows.is_empty():
+        return []
     found = []
-    for (day,), group in rows.group_by(date_column):
-        window = read_window(workspace, group["symbol"].to_list(), day, sessions=sessions)
+    whole = _panel(workspace, names, rows[date_column], sessions)
+    for group in rows.partition_by(date_column):
+        span = _span(workspace, group[date_column][0], sessions)
+        window = whole.within(group["symbol"].to_list(), *span)
         touched = _touched(window, changed)
         found += [
             (symbol, window.end, _revised_input(window))
@@ -206,6 +217,16 @@ def _stale_rows(
             if symbol in touched or window.hashes[symbol] != recorded
         ]
     return found
+
+
+def _panel(workspace: Workspace, symbols: Sequence[str], days: pl.Series, sessions: int) -> Window:
+    """One read for the windows of all ``days``."""
+    start, _ = _span(workspace, min(days), sessions)
+    return read_panel(workspace, symbols, start, max(days))
+
+
+def _span(workspace: Workspace, day: date, sessions: int) -> tuple[date, date]:
+    return workspace.calendar.window_start(day, sessions), day
 
 
 def _touched(window: Window, changed: pl.DataFrame) -> set[str]:
@@ -223,10 +244,14 @@ def _stale_rankings(workspace: Workspace, names: list[str], changed: pl.DataFram
     formation = workspace.settings.formation
     sessions = formation.sessions + formation.out_of_sample_sessions
     found: list[StaleRow] = []
+    if keys.is_empty():
+        return found
+    members = sorted({*rows["symbol_1"], *rows["symbol_2"]})
+    whole = _panel(workspace, members, keys["ranking_date"], sessions)
     for sector, day in keys.iter_rows():
         ranked = rows.filter(pl.col("sector") == sector, pl.col("ranking_date") == day)
         symbols = sorted({*ranked["symbol_1"], *ranked["symbol_2"]})
-        window = read_window(workspace, symbols, day, sessions=sessions)
+        window = whole.within(symbols, *_span(workspace, day, sessions))
         if _touched(window, changed) & set(symbols) or window.panel_hash != ranked["input_hash"][0]:
             found.append(("pair_rankings", sector, day, _revised_input(window)))
     return found

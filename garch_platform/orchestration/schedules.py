@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import dagster as dg
 
+from garch_platform.errors import CalendarError, SymbolError
 from garch_platform.orchestration.jobs import DAILY_JOB
 from garch_platform.orchestration.partitions import Partitions
 from garch_platform.orchestration.planner import RequestPlanner
@@ -13,7 +14,7 @@ __all__ = ["build_schedules"]
 
 
 def build_schedules(workspace: Workspace, partitions: Partitions) -> list[dg.ScheduleDefinition]:
-    """06:00 on weekdays in the exchange's time zone; holidays are skipped with a reason."""
+    """06:00 on weekdays in the exchange's time zone; holidays and days outside the window are skipped."""
 
     @dg.schedule(
         name="daily_schedule",
@@ -30,7 +31,12 @@ def build_schedules(workspace: Workspace, partitions: Partitions) -> list[dg.Sch
             return
         previous = workspace.calendar.previous(today)
         planner = RequestPlanner(workspace.settings, partitions, context.instance, moment)
-        for planned in planner.daily(previous, previous):
-            yield planned.run_request(f"daily:{planned.first}:{planned.last}")
+        try:
+            planned = planner.daily(previous, previous)
+        except (CalendarError, SymbolError) as reason:
+            yield dg.SkipReason(str(reason))
+            return
+        for run in planned:
+            yield run.run_request(f"daily:{run.first}:{run.last}")
 
     return [daily_schedule]

@@ -6,8 +6,8 @@ same rows or files never start a run twice.
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, date, datetime
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +31,12 @@ MARKET_DATA = METADATA.tables["market_data"]
 
 
 def build_sensors(
-    workspace: Workspace, partitions: Partitions, jobs: Mapping[str, Any]
+    workspace: Workspace, partitions: Partitions, jobs: Mapping[str, Any], clock: Callable[[], datetime]
 ) -> list[dg.SensorDefinition]:
-    """The four sensors of one workspace; ``jobs`` by name."""
+    """The four sensors of one workspace; ``jobs`` by name, ``clock`` gives the moment of looking."""
 
     def planner(instance: dg.DagsterInstance) -> RequestPlanner:
-        return RequestPlanner(workspace.settings, partitions, instance, datetime.now(UTC))
+        return RequestPlanner(workspace.settings, partitions, instance, clock())
 
     @dg.sensor(
         name="new_symbols_sensor",
@@ -45,7 +45,7 @@ def build_sensors(
         description="Registry changed: add and retire symbol keys, load the past of the new ones.",
     )
     def new_symbols_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        workspace.sync_symbols()
+        workspace.sync_symbols(clock())
         wanted = workspace.registry.entries()["symbol"].to_list()
         keys = planner(context.instance).symbol_keys()
         added = [symbol for symbol in wanted if symbol not in keys]
@@ -118,9 +118,10 @@ def build_sensors(
             return dg.SkipReason("no revision since the last look")
         newest = int(found["id"].max())  # type: ignore[arg-type]
         asked = planner(context.instance)
+        followed = found.filter(pl.col("symbol").is_in(asked.symbol_keys()))
         requests = [
             run.run_request(f"revision:{newest}:{run.first}:{run.last}")
-            for day, symbols in stale_dates(workspace, found)
+            for day, symbols in stale_dates(workspace, followed)
             for run in asked.daily(day, day, symbols)
         ]
         return dg.SensorResult(run_requests=requests, cursor=str(newest))
@@ -177,7 +178,7 @@ def new_bar_sessions(workspace: Workspace, files: Sequence[Path]) -> set[date]:
 def _live_sessions(workspace: Workspace, after: int) -> tuple[set[date], int]:
     rows = workspace.database.read(
         select(MARKET_DATA.c.id, MARKET_DATA.c.timestamp, MARKET_DATA.c.data_source, MARKET_DATA.c.is_proxy)
-        .where(MARKET_DATA.c.id > after)
+        .where(MARKET_DATA.c.id > after, MARKET_DATA.c.timeframe == workspace.settings.timeframe.name)
         .order_by(MARKET_DATA.c.id)
     )
     if rows.is_empty():

@@ -4,14 +4,34 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 
+from garch_platform.errors import ConfigurationError
 from garch_platform.orchestration.launch import Launcher
 
-__all__ = ["serve", "serve_command"]
+__all__ = ["require_free_port", "serve", "serve_command"]
 
 GRACE_SECONDS = 20
+
+
+def require_free_port(host: str, port: int) -> None:
+    """Refuse an address on which nothing can be served.
+
+    Raises:
+        ConfigurationError: the port is taken, or the host is not of this machine.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        raise ConfigurationError(
+            f"{host}:{port} cannot be served ({error.strerror}); end the program that has the port "
+            "(perhaps another `garch ui`), or choose another one: garch ui --port N"
+        ) from None
 
 
 def serve_command(host: str, port: int) -> list[str]:

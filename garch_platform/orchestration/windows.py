@@ -20,7 +20,7 @@ from garch_platform.orchestration.workspace import Workspace
 from garch_platform.quant.resampling import bucket_start
 from garch_platform.quant.returns import log_returns
 
-__all__ = ["Window", "previous_features", "read_window"]
+__all__ = ["Window", "previous_features", "read_panel", "read_window"]
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,16 @@ class Window:
     version: int | None
 
     @cached_property
+    def silent(self) -> tuple[str, ...]:
+        """Symbols without a bar in the window's last session: nothing can be said about them as of it."""
+        last = self.log_closes.filter(pl.col("session_date") == self.end)
+        return tuple(name for name in self.symbols if last[name].null_count() == len(last))
+
+    @cached_property
     def returns(self) -> np.ndarray:
-        """Log returns, shape (T, N), NaN where absent; within sessions only for intraday bars."""
-        closes = self.log_closes.select(self.symbols).fill_null(np.nan).to_numpy()
+        """Log returns, shape (T, N), NaN where absent and for `silent` symbols; within sessions if intraday."""
+        silent = [pl.lit(None, pl.Float64).alias(name) for name in self.silent]
+        closes = self.log_closes.with_columns(silent).select(self.symbols).fill_null(np.nan).to_numpy()
         days = self.log_closes["session_date"].to_physical().to_numpy()
         return log_returns(closes, session_index=days if self.intraday else None)
 
@@ -74,6 +81,13 @@ class Window:
         after = datetime.combine(self.end + timedelta(days=1), time(), UTC)
         return stamps[0] if len(stamps) else after
 
+    def within(self, symbols: Sequence[str], start: date, end: date) -> Window:
+        """The part of the window that `read_window` would read for fewer symbols and sessions."""
+        rows = self.log_closes.filter(pl.col("session_date").is_between(start, end))
+        panel = rows.select("timestamp", "session_date", *sorted(symbols))
+        present = panel.filter(pl.any_horizontal(pl.col(sorted(symbols)).is_not_null()))
+        return Window(present, tuple(sorted(symbols)), start, end, self.intraday, self.version)
+
 
 def read_window(workspace: Workspace, symbols: Sequence[str], end: date, *, sessions: int) -> Window:
     """Read the ``sessions`` sessions that end with ``end`` from the features of ``symbols``.
@@ -81,8 +95,13 @@ def read_window(workspace: Workspace, symbols: Sequence[str], end: date, *, sess
     Where the formation timeframe is longer than the stored bars', a bucket holds the last log close
     inside it; buckets are counted from the session's open.
     """
-    settings = workspace.settings
     start = workspace.calendar.window_start(end, sessions)
+    return read_panel(workspace, symbols, start, end)
+
+
+def read_panel(workspace: Workspace, symbols: Sequence[str], start: date, end: date) -> Window:
+    """Read the sessions ``start`` to ``end`` from the features of ``symbols``, as `read_window` does."""
+    settings = workspace.settings
     version = workspace.lake.version("features")
     rows = workspace.lake.scan(
         "features",

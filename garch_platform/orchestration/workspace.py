@@ -13,7 +13,7 @@ from pathlib import Path
 import polars as pl
 
 from garch_platform.bars import BAR_KEY, BAR_SCHEMA
-from garch_platform.errors import GarchPlatformError
+from garch_platform.errors import CalendarError, GarchPlatformError
 from garch_platform.quant.resampling import resample_closes
 from garch_platform.sessions import FIRST_DAY, TradingCalendar
 from garch_platform.settings import ALL_SYMBOLS, Settings
@@ -150,30 +150,35 @@ class Workspace:
         """Candidate bars of the sessions ``start`` to ``end``: the source's and promoted live ones.
 
         Where both have a bar, the source's wins. Recycled and proxied bars are never promoted.
+
+        Raises:
+            CalendarError: the session ``end`` has not closed yet, so that its bars cannot be complete.
         """
+        closed = self.calendar.last_closed(datetime.now(UTC))
+        if end > closed:
+            raise CalendarError(f"the session {end} has not closed yet; the last closed session is {closed}")
         bars = self.source.fetch(symbols, start, end)
         live = self._live_bars(symbols, start, end)
         return bars if live.is_empty() else pl.concat([live.join(bars, on=list(BAR_KEY), how="anti"), bars])
 
     def _live_bars(self, symbols: Sequence[str], start: date, end: date) -> pl.DataFrame:
-        schedule = self.calendar.schedule.filter(pl.col("session_date").is_between(start, end))
-        if schedule.is_empty():
-            return pl.DataFrame(schema=BAR_SCHEMA)
+        step = self.settings.timeframe
         rows = self.database.read_table(
             "market_data",
             symbol=list(symbols),
-            timeframe=[self.settings.timeframe.name],
+            timeframe=[step.name],
             data_source=list(PROMOTED_SOURCES),
-        ).filter(~pl.col("is_proxy"))
-        bars = rows.sort("timestamp").join_asof(
-            schedule.sort("open_at"), left_on="timestamp", right_on="open_at", strategy="backward"
+            is_proxy=[False],
         )
+        day = pl.col("timestamp").dt.convert_time_zone(str(self.calendar.timezone)).dt.date()
+        bars = rows.with_columns(session_date=day).join(self.calendar.schedule, on="session_date")
+        if step.is_daily:
+            bars = bars.with_columns(timestamp=pl.col("open_at"))
+        inside = pl.col("timestamp").is_between("open_at", "close_at", closed="left")
         return (
-            bars.filter(pl.col("timestamp") < pl.col("close_at"))
+            bars.filter(inside, pl.col("session_date").is_between(start, end))
             .with_columns(
-                available_at=pl.min_horizontal(
-                    pl.col("timestamp") + self.settings.timeframe.duration, pl.col("close_at")
-                ),
+                available_at=pl.min_horizontal(pl.col("timestamp") + step.duration, "close_at"),
                 adjustment=pl.lit("raw"),
                 split_factor=pl.lit(None, pl.Float64),
                 dividend=pl.lit(None, pl.Float64),

@@ -24,42 +24,22 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from filelock import FileLock, Timeout
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random
 
-from garch_platform.bars import BAR_KEY, BAR_SCHEMA, UTC_TIMESTAMP, Timeframe
+from garch_platform.bars import Timeframe
 from garch_platform.errors import DataError, LakeConflict, StoreBusy, StoreError, StoreFull
-from garch_platform.store.lake_frames import aligned, date_column, require_storable, sort_key, with_period
+from garch_platform.store.lake_frames import aligned, require_storable, same_rows
+from garch_platform.store.lake_partitions import (
+    date_column,
+    earliest_period,
+    period_of,
+    predicate,
+    with_period,
+)
+from garch_platform.store.lake_schema import FEATURE_SCHEMA, LAKE_KEYS, LAKE_TABLES
 
 if TYPE_CHECKING:
     import pyarrow.dataset
 
 __all__ = ["FEATURE_SCHEMA", "LAKE_TABLES", "Lake", "Maintenance"]
-
-FEATURE_SCHEMA: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
-    "symbol": pl.String,
-    "timeframe": pl.String,
-    "timestamp": UTC_TIMESTAMP,
-    "session_date": pl.Date,
-    "log_close": pl.Float64,
-    "log_return": pl.Float64,
-    "z_score": pl.Float64,
-    "rolling_std": pl.Float64,
-    "rolling_mean": pl.Float64,
-    "volatility_annualized": pl.Float64,
-    "ma_short": pl.Float64,
-    "ma_long": pl.Float64,
-    "rsi": pl.Float64,
-    "return_count": pl.Int64,
-    "return_sum": pl.Float64,
-    "return_sum_squares": pl.Float64,
-    "feature_date": pl.Date,
-    "computation_method": pl.String,
-    "data_source": pl.String,
-}
-"""Columns that every `features` table has; further ones are added when a frame brings them."""
-
-LAKE_TABLES: Final[Mapping[str, Mapping[str, pl.DataType | type[pl.DataType]]]] = {
-    "bars": BAR_SCHEMA,
-    "features": FEATURE_SCHEMA,
-}
 
 WRITE_ATTEMPTS: Final = 10
 
@@ -172,14 +152,14 @@ class Lake:
             return stored.version()
         frame = aligned(frame, _polars_schema(stored))
         before = self._scan(table, stored, timeframe, symbols, start, end).collect()
-        if _same_rows(before, frame):
+        if same_rows(before, frame):
             return stored.version()
         day = date_column(frame.columns)
         write_deltalake(
             stored,
-            with_period(frame, timeframe).sort(sort_key(table)),
+            with_period(frame, timeframe).sort(LAKE_KEYS[table]),
             mode="overwrite",
-            predicate=_predicate(day, timeframe, symbols, start, end),
+            predicate=predicate(day, timeframe, symbols, start, end),
             schema_mode="merge",
         )
         return stored.version()
@@ -283,7 +263,7 @@ class Lake:
                     stored.alter.set_table_properties(dict(wanted))
                 compacted = written = 0
                 for name in sorted({str(partition["timeframe"]) for partition in stored.partitions()}):
-                    bound = _period(before, name).isoformat()
+                    bound = period_of(before, name).isoformat()
                     metrics = stored.optimize.compact([("timeframe", "=", name), ("period", "<", bound)])
                     compacted += metrics["numFilesRemoved"]
                     written += metrics["numFilesAdded"]
@@ -337,7 +317,7 @@ class Lake:
         if timeframe is not None:
             needed &= field("timeframe") == timeframe
         if start is not None:
-            needed &= field("period") >= _earliest_period(start, timeframe)
+            needed &= field("period") >= earliest_period(start, timeframe)
         if end is not None:
             needed &= field("period") <= end
         dataset: Any = stored.to_pyarrow_dataset()
@@ -380,7 +360,7 @@ class Lake:
         if timeframe is not None:
             frame = frame.filter(pl.col("timeframe") == timeframe)
         if start is not None:
-            frame = frame.filter(pl.col("period") >= _earliest_period(start, timeframe), pl.col(day) >= start)
+            frame = frame.filter(pl.col("period") >= earliest_period(start, timeframe), pl.col(day) >= start)
         if end is not None:
             frame = frame.filter(pl.col("period") <= end, pl.col(day) <= end)
         if symbols is not None:
@@ -418,33 +398,5 @@ def _first_line(error: BaseException) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
-def _period(day: date, timeframe: str) -> date:
-    return day.replace(day=1) if Timeframe.parse(timeframe).is_daily else day
-
-
-def _earliest_period(start: date, timeframe: str | None) -> date:
-    return start.replace(day=1) if timeframe is None else _period(start, timeframe)
-
-
 def _polars_schema(stored: DeltaTable) -> dict[str, pl.DataType]:
     return dict(pl.scan_delta(stored).collect_schema())
-
-
-def _same_rows(before: pl.DataFrame, after: pl.DataFrame) -> bool:
-    if before.height != after.height or set(before.columns) != set(after.columns):
-        return False
-    order = [name for name in BAR_KEY if name in before.columns]
-    return before.sort(order).equals(after.select(before.columns).sort(order))
-
-
-def _quoted(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"
-
-
-def _predicate(day: str, timeframe: str, symbols: list[str], start: date | None, end: date | None) -> str:
-    parts = [f"timeframe = {_quoted(timeframe)}", f"symbol IN ({', '.join(map(_quoted, symbols))})"]
-    if start is not None:
-        parts += [f"period >= '{_period(start, timeframe)}'", f"{day} >= '{start}'"]
-    if end is not None:
-        parts += [f"period <= '{_period(end, timeframe)}'", f"{day} <= '{end}'"]
-    return " AND ".join(parts)

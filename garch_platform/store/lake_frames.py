@@ -2,39 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Final
 
 import polars as pl
 
-from garch_platform.bars import BAR_KEY, Timeframe
+from garch_platform.bars import BAR_KEY
 from garch_platform.errors import DataError
+from garch_platform.store.lake_partitions import date_column
+from garch_platform.store.lake_schema import LAKE_KEYS
 
-__all__ = ["aligned", "date_column", "require_storable", "sort_key", "with_period"]
+__all__ = ["aligned", "require_storable", "same_rows"]
 
-KEYS: Final = {"bars": BAR_KEY, "features": ("symbol", "timeframe", "timestamp")}
 RECYCLED: Final = "recycled"
 
 _Schema = Mapping[str, pl.DataType | type[pl.DataType]]
-
-
-def sort_key(table: str) -> list[str]:
-    """Order of rows within a file: by key, so that statistics of row groups separate the symbols."""
-    return list(KEYS[table])
-
-
-def date_column(columns: Iterable[str]) -> str:
-    """The column that holds a row's session: ``session_date``, or ``feature_date`` where that is absent."""
-    return "session_date" if "session_date" in set(columns) else "feature_date"
-
-
-def with_period(frame: pl.DataFrame, timeframe: str) -> pl.DataFrame:
-    """Add the partition column ``period``: the session, or the first of its month for daily bars."""
-    day = pl.col(date_column(frame.columns))
-    return frame.with_columns(
-        (day.dt.truncate("1mo") if Timeframe.parse(timeframe).is_daily else day).alias("period")
-    )
 
 
 def aligned(frame: pl.DataFrame, schema: _Schema) -> pl.DataFrame:
@@ -54,6 +37,14 @@ def aligned(frame: pl.DataFrame, schema: _Schema) -> pl.DataFrame:
     absent = [pl.lit(None, schema[name]).alias(name) for name in columns if name not in frame.columns]
     own = [name for name in frame.columns if name not in columns]
     return frame.with_columns(absent).select(*(pl.col(name).cast(schema[name]) for name in columns), *own)
+
+
+def same_rows(before: pl.DataFrame, after: pl.DataFrame) -> bool:
+    """Whether two frames hold the same rows, in whatever order."""
+    if before.height != after.height or set(before.columns) != set(after.columns):
+        return False
+    order = [name for name in BAR_KEY if name in before.columns]
+    return before.sort(order).equals(after.select(before.columns).sort(order))
 
 
 def require_storable(
@@ -92,7 +83,7 @@ def _require_columns(table: str, frame: pl.DataFrame, schema: _Schema) -> None:
     if table == "bars":
         needed, allowed = list(schema), set(schema)
     else:
-        needed, allowed = [*KEYS[table], date_column(frame.columns)], set(frame.columns)
+        needed, allowed = [*LAKE_KEYS[table], date_column(frame.columns)], set(frame.columns)
     missing = [name for name in needed if name not in frame.columns]
     extra = [name for name in frame.columns if name not in allowed]
     if missing or extra:
@@ -107,15 +98,15 @@ def _require_columns(table: str, frame: pl.DataFrame, schema: _Schema) -> None:
 
 
 def _require_keys(table: str, frame: pl.DataFrame, day: str) -> None:
-    for name in (*KEYS[table], day):
+    for name in (*LAKE_KEYS[table], day):
         if nulls := frame[name].null_count():
             raise DataError(f"{nulls} rows for {table} have no {name}; rows are found by it")
 
 
 def _require_unique(table: str, frame: pl.DataFrame) -> None:
-    doubled = frame.filter(pl.struct(*KEYS[table]).is_duplicated())
+    doubled = frame.filter(pl.struct(*LAKE_KEYS[table]).is_duplicated())
     if doubled.height:
-        first = ", ".join(f"{name}={doubled[name][0]}" for name in KEYS[table])
+        first = ", ".join(f"{name}={doubled[name][0]}" for name in LAKE_KEYS[table])
         raise DataError(
             f"{doubled.height} rows for {table} share their key, such as {first}; keep one of each"
         )

@@ -1,4 +1,4 @@
-"""Workspaces that were refreshed once and are copied for each test."""
+"""Workspaces that were filled once and are copied for each test."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from garch_platform import cli
 from garch_platform.orchestration.launch import Launcher
-from garch_platform_tests.orchestration import small_market
+from garch_platform_tests.orchestration import last_session, small_market
 
 
 @pytest.fixture(autouse=True)
@@ -26,10 +27,10 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def market_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The small market, refreshed. Copy it; never run in it."""
+    """The small market with all its days. Copy it; never run in it."""
     folder = small_market.create(tmp_path_factory.mktemp("template") / "daily", small_market.daily_bars())
     opened = small_market.launcher(folder)
-    small_market.refresh(opened)
+    small_market.fill(opened)
     opened.instance.dispose()
     opened.workspace.database.dispose()
     return folder
@@ -37,8 +38,61 @@ def market_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def market(market_template: Path, tmp_path: Path) -> Iterator[Launcher]:
-    """A launcher of a refreshed workspace of the test's own."""
+    """A launcher of a filled workspace of the test's own."""
     opened = small_market.launcher(small_market.copy_workspace(market_template, tmp_path / "market"))
+    yield opened
+    opened.instance.dispose()
+    opened.workspace.database.dispose()
+
+
+@pytest.fixture(scope="session")
+def eve_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The nine symbols before their last session. Copy it; never run in it."""
+    return last_session.create(tmp_path_factory.mktemp("template") / "eve")
+
+
+@pytest.fixture(scope="session")
+def undisturbed(eve_template: Path, tmp_path_factory: pytest.TempPathFactory) -> last_session.Rows:
+    """What the stores hold when the last session was run on sound input."""
+    folder = tmp_path_factory.mktemp("undisturbed") / "market"
+    opened = last_session.launcher(small_market.copy_workspace(eve_template, folder))
+    assert all(one.success for one in last_session.run_day(opened))
+    rows = last_session.contents(opened)
+    last_session.close(opened)
+    return rows
+
+
+@pytest.fixture
+def eve(eve_template: Path, tmp_path: Path) -> Iterator[Launcher]:
+    """A launcher of a workspace of the test's own that stands before its last session."""
+    opened = last_session.launcher(small_market.copy_workspace(eve_template, tmp_path / "eve"))
+    yield opened
+    last_session.close(opened)
+
+
+@pytest.fixture
+def garch(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> last_session.Garch:
+    """The command line, in this process: ``garch(launcher, "retry", ...)`` gives what it prints, on one line.
+
+    A deliberate error is given in its place as ``error NAME: message``.
+    """
+
+    def run(opened: Launcher, *arguments: str) -> str:
+        folder = str(opened.workspace.settings.workspace)
+        monkeypatch.setattr("sys.argv", ["garch", "--workspace", folder, *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        printed = capsys.readouterr()
+        assert ended.value.code == (1 if printed.err else 0)
+        return " ".join((printed.err or printed.out).split())
+
+    return run
+
+
+@pytest.fixture
+def forgetful(market_template: Path, tmp_path: Path) -> Iterator[Launcher]:
+    """A launcher of a filled workspace of the test's own that keeps its runs and events in memory."""
+    opened = small_market.memory_launcher(small_market.copy_workspace(market_template, tmp_path / "market"))
     yield opened
     opened.instance.dispose()
     opened.workspace.database.dispose()

@@ -8,12 +8,15 @@ from __future__ import annotations
 import copy
 import shutil
 from datetime import UTC, date, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
+import dagster as dg
 import polars as pl
 import yaml
 
+from garch_platform.orchestration.jobs import DAILY_JOB, RANKING_JOB
 from garch_platform.orchestration.launch import Launcher, RunOutcome
 from garch_platform.orchestration.planner import KeyRange
 from garch_platform.orchestration.refresh import refresh_plan
@@ -45,14 +48,14 @@ SETTINGS: Final[dict[str, Any]] = {
         "sectors": {"active": ["technology", "all"], "available": ["technology", "healthcare", "financial"]},
     },
     "trading_days": {"start": DAYS[0], "end": DAYS[-1]},
-    "formation": {"sessions": 200, "out_of_sample_sessions": 50},
+    "formation": {"sessions": 260, "out_of_sample_sessions": 50},
     "garch": {"sessions": 300},
 }
 
 RESULT_TABLES: Final = ("variance_stability_tracking", "garch_models", "pair_rankings")
 
 
-def daily_bars(sessions: list[date] = SESSIONS, symbols: list[str] = SYMBOLS, seed: int = 7) -> pl.DataFrame:
+def daily_bars(sessions: list[date] = SESSIONS, symbols: list[str] = SYMBOLS, seed: int = 6) -> pl.DataFrame:
     """Daily bars whose first two symbols are a planted pair: symbol, date, open, high, low, close, volume."""
     spec = MarketSpec(
         n_symbols=len(symbols),
@@ -61,6 +64,8 @@ def daily_bars(sessions: list[date] = SESSIONS, symbols: list[str] = SYMBOLS, se
         half_lives=(4.0,),
         breaking_pairs=0,
         bar_volatility=0.012,
+        garch_alpha=0.2,
+        garch_beta=0.7,
         overnight_volatility=0.0,
         spread_volatility=0.006,
         missing_share=0.0,
@@ -144,6 +149,22 @@ def create(
     return folder
 
 
+class MemoryLauncher(Launcher):
+    """A launcher whose runs and events are kept in memory: 2.5 times as fast as files."""
+
+    @cached_property
+    def instance(self) -> dg.DagsterInstance:
+        """An instance without files."""
+        return dg.DagsterInstance.ephemeral()
+
+
+def memory_launcher(folder: Path, now: datetime = NOW, **overrides: Any) -> Launcher:
+    """A prepared launcher of the workspace in ``folder`` that forgets its runs."""
+    opened = MemoryLauncher(Workspace(load_settings(folder, **overrides)), now=now)
+    opened.prepare()
+    return opened
+
+
 def launcher(folder: Path, now: datetime = NOW, **overrides: Any) -> Launcher:
     """A prepared launcher of the workspace in ``folder``."""
     opened = Launcher(Workspace(load_settings(folder, **overrides)), now=now)
@@ -156,6 +177,18 @@ def run(opened: Launcher, planned: list[KeyRange]) -> list[RunOutcome]:
     outcomes = list(opened.run(planned))
     assert [one.message for one in outcomes if not one.success] == []
     return outcomes
+
+
+def range_run(job: str, names: list[str], days: list[date] = DAYS) -> KeyRange:
+    """One run over several days, as a backfill of the UI makes it."""
+    return KeyRange(job, f"{days[0]}|{names[0]}", f"{days[-1]}|{names[-1]}", tuple(names))
+
+
+def fill(opened: Launcher) -> None:
+    """The bulk past, then all days in one run, then all rankings in one: the rows of `refresh` in 3 runs."""
+    sectors = opened.workspace.settings.universe.sectors.active
+    run(opened, opened.planner.history())
+    run(opened, [range_run(DAILY_JOB, opened.planner.symbol_keys()), range_run(RANKING_JOB, sectors)])
 
 
 def refresh(opened: Launcher, **arguments: Any) -> list[KeyRange]:

@@ -15,13 +15,16 @@ from garch_platform.quant.volatility import fit_garch_batch
 
 __all__ = ["garch_models", "stability"]
 
+NO_BARS = "no_bars"
+"""Reason of a symbol that has no bar in the session."""
+
 
 def stability(
     context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]
 ) -> dg.Output[pl.DataFrame]:
     """ARCH-LM, rolling-deviation variation and Ljung-Box of the formation window's returns, with a verdict and its reason under the configured gate.
 
-    ARCH-LM on returns says "there is something to model", not "a model would be unstable".
+    A symbol without a bar in the session is not stable, reason `no_bars`. ARCH-LM on returns says "there is something to model", not "a model would be unstable".
     """  # noqa: E501
     keys = KeySet.of(context.partition_keys)
     tables, version = [], None
@@ -52,9 +55,11 @@ def _verdicts(workspace: Workspace, window: Window) -> pl.DataFrame:
         min_observations=settings.min_observations,
     )
     verdicts = apply_gate(tests, StabilityGate(**settings.gates[settings.gate].model_dump()))
+    silent = pl.col("symbol").is_in(window.silent)
     return (
         _stamp(window, verdicts, "test_date")
         .with_columns(
+            filter_reason=pl.when(silent).then(pl.lit(NO_BARS)).otherwise("filter_reason"),
             gate=pl.lit(settings.gate),
             test_window=pl.lit(settings.test_window),
             arch_lags=pl.lit(settings.arch_lags),
@@ -69,7 +74,7 @@ def garch_models(
 ) -> dg.Output[pl.DataFrame]:
     """GARCH(1,1) of every symbol by maximum likelihood, normal and Student-t, each with its health; the one of lower BIC is selected.
 
-    A fit that fails is a row with its status and reason.
+    A fit that fails is a row with its status and reason; so is a symbol without a bar in the session.
     """  # noqa: E501
     keys = KeySet.of(context.partition_keys)
     tables, version = [], None
@@ -89,7 +94,7 @@ def garch_models(
     return dg.Output(
         rows,
         metadata={
-            "persistence": chart,
+            "persistence_histogram": chart,
             "lake_version_read": version or 0,
             "failed": len(failed),
         },
@@ -114,7 +119,10 @@ def _fits(workspace: Workspace, window: Window) -> pl.DataFrame:
     unconditional = pl.col("omega") / (1 - pl.col("persistence"))
     usable = pl.col("status").is_in(["ok", "weak"])
     best = pl.when(usable).then(pl.col("bic")).min().over("symbol")
+    silent = pl.col("symbol").is_in(window.silent)
     return pl.concat(tables).with_columns(
+        status=pl.when(silent).then(pl.lit("failed")).otherwise("status"),
+        reason=pl.when(silent).then(pl.lit(NO_BARS)).otherwise("reason"),
         model=pl.lit("GARCH(1,1)"),
         timeframe=pl.lit(settings.formation_timeframe.name),
         volatility_annualized=pl.when(pl.col("persistence") < 1).then((unconditional * per_year).sqrt()),

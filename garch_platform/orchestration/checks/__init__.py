@@ -17,6 +17,7 @@ def build_checks(partitions: Partitions) -> list[dg.AssetChecksDefinition]:
     """Bind the checks to their assets and to the partitions of one workspace."""
     by_day, by_sector = partitions.symbol_days, partitions.sector_days
     table: list[tuple[str, Callable[..., dg.AssetCheckResult], bool, Any]] = [
+        ("bar_history", bars.history_quality, True, partitions.symbols),
         ("raw_bars", bars.batch_quality, True, by_day),
         ("raw_bars", bars.duplicates, True, by_day),
         ("raw_bars", bars.gaps, False, by_day),

@@ -1,16 +1,19 @@
 """Checks of bars: the batch, duplicates, gaps, outliers."""
 
+from collections.abc import Sequence
+
 import dagster as dg
 import polars as pl
 
 from garch_platform.bars import BAR_KEY, BAR_SCHEMA
+from garch_platform.orchestration.assets.bars import REFUSED
 from garch_platform.orchestration.checks.evidence import evidence, flag_keys
 from garch_platform.orchestration.partitions import KeySet
 from garch_platform.orchestration.workspace import Workspace
 from garch_platform.quant.bar_outliers import find_outliers
 from garch_platform.quant.bar_quality import find_gaps
 
-__all__ = ["batch_quality", "duplicates", "gaps", "outliers"]
+__all__ = ["batch_quality", "duplicates", "gaps", "history_quality", "outliers"]
 
 
 def batch_quality(
@@ -19,20 +22,31 @@ def batch_quality(
     """The batch meets the bar contract and no more than `quality.max_rejected_share` of it was quarantined (blocks)."""
     keys = KeySet.of(context.partition_keys)
     rejected = workspace.database.read_table("rejections", asset=["raw_bars"], symbol=list(keys.names))
-    in_keys = [str(day) for day in keys.dates] + [f"{keys.start}..{keys.end}"]
-    rejected = rejected.filter(pl.col("partition_key").is_in(in_keys))
-    total = len(raw_bars) + len(rejected)
-    share = len(rejected) / total if total else 0.0
+    rejected = rejected.filter(pl.col("partition_key").is_in([str(day) for day in keys.dates]))
     lacking = sorted(set(BAR_SCHEMA) - set(raw_bars.columns))
-    limit = workspace.settings.quality.max_rejected_share
+    return _batch_result(workspace, rejected, lacking)
+
+
+def history_quality(
+    context: dg.AssetCheckExecutionContext, workspace: dg.ResourceParam[Workspace]
+) -> dg.AssetCheckResult:
+    """No more than `quality.max_rejected_share` of the bulk past was quarantined (blocks)."""
+    names = list(context.partition_keys)
+    return _batch_result(
+        workspace, workspace.database.read_table("rejections", asset=["bar_history"], symbol=names)
+    )
+
+
+def _batch_result(
+    workspace: Workspace, rejected: pl.DataFrame, lacking: Sequence[str] = ()
+) -> dg.AssetCheckResult:
+    refused = rejected.filter(pl.col("reason") == REFUSED)["detail"].unique().to_list()
+    faults = [*refused, *(f"the column {name} is missing" for name in lacking)]
+    rows = rejected.filter(pl.col("reason") != REFUSED).select("symbol", "timestamp", "reason", "detail")
     return dg.AssetCheckResult(
-        passed=share <= limit and not lacking,
-        metadata={
-            "rejected_share": share,
-            "allowed_share": limit,
-            "missing_columns": ", ".join(lacking) or "none",
-            **evidence(rejected.select("symbol", "timestamp", "reason", "detail")),
-        },
+        passed=not faults,
+        description="; ".join(faults) or None,
+        metadata={"allowed_share": workspace.settings.quality.max_rejected_share, **evidence(rows)},
     )
 
 

@@ -59,10 +59,14 @@ def no_look_ahead(
 
 
 def fit_health(context: dg.AssetCheckExecutionContext, garch_models: pl.DataFrame) -> dg.AssetCheckResult:
-    """At most a fifth of the fits has a problem; the keys without a usable fit are named (warns)."""
+    """At most a fifth of the fits has a problem; the keys without a usable fit are named (warns).
+
+    A parameter at its bound is a problem of the fit that was selected: Student-t degrees of freedom at
+    their upper bound only say that the normal fit, which is then selected, is right.
+    """
     keys = KeySet.of(context.partition_keys)
     unusable = pl.col("status").is_in(["failed", "insufficient"])
-    problems = garch_models.filter(unusable | pl.col("at_boundary"))
+    problems = garch_models.filter(unusable | (pl.col("is_selected") & pl.col("at_boundary")))
     share = len(problems) / len(garch_models) if len(garch_models) else 1.0
     usable = garch_models.filter(~unusable).select("symbol", "fit_date")
     without = garch_models.join(usable, on=["symbol", "fit_date"], how="anti").unique(["symbol", "fit_date"])

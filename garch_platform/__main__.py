@@ -1,0 +1,7 @@
+"""``python -m garch_platform`` is ``garch``."""
+
+from garch_platform.cli import main
+
+__all__: list[str] = []
+
+main()

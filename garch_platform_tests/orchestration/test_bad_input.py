@@ -1,0 +1,310 @@
+"""Bad rows, bad files and empty sessions, taken through the real jobs.
+
+Each gives a recorded rejection or a clear error, the other symbols go on with the same bits, and when
+the input is sound again the stores hold what they hold where nothing had happened.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import dagster as dg
+import numpy as np
+import polars as pl
+import pytest
+
+from garch_platform.orchestration.launch import Launcher
+from garch_platform.orchestration.refresh import failed_symbols
+from garch_platform_tests.orchestration import last_session, small_market
+from garch_platform_tests.orchestration.last_session import (
+    EVE,
+    LAST,
+    SYMBOLS,
+    Garch,
+    Rows,
+    folder_of,
+    run_day,
+)
+from garch_platform_tests.orchestration.small_market import assert_same
+
+SATURDAY, GOOD_FRIDAY = date(2024, 3, 30), date(2024, 3, 29)
+SPOILED = ["CCC", "DDD", "EEE", "FFF"]
+SOUND = [symbol for symbol in SYMBOLS if symbol not in SPOILED]
+
+REJECTED = {
+    "AAA": [("duplicate", "the same row was given more than once")],
+    "BBB": [("conflicting_duplicate", "low 1.0 against")],
+    "CCC": [("non_positive_price", "close -3.0")],
+    "DDD": [("non_positive_price", "open 0.0")],
+    "EEE": [("not_finite", "close NaN")],
+    "FFF": [("not_finite", "high inf")],
+    "HHH": [
+        ("not_a_session", "the bar of 2024-03-29 04:00 UTC lies in no session"),
+        ("not_a_session", "the bar of 2024-03-30 04:00 UTC lies in no session"),
+    ],
+}
+
+
+def spoil(folder: Path) -> None:
+    """One fault a symbol in the last session; III stays as it is."""
+
+    def bar(symbol: str, **values: object) -> pl.DataFrame:
+        return last_session.bar_of(folder, symbol, LAST, **values)
+
+    last_session.add_bars(folder, "AAA", bar("AAA"))
+    last_session.add_bars(folder, "BBB", bar("BBB", low=1.0, close=1.0), first=True)
+    last_session.change_bar(folder, "CCC", LAST, close=-3.0)
+    last_session.change_bar(folder, "DDD", LAST, open=0.0)
+    last_session.change_bar(folder, "EEE", LAST, close=np.nan)
+    last_session.change_bar(folder, "FFF", LAST, high=np.inf)
+    small_market.write_inbox(folder, small_market.read_inbox(folder, "GGG").reverse())
+    for day in (GOOD_FRIDAY, SATURDAY, date(2099, 1, 5)):
+        last_session.add_bars(folder, "HHH", bar("HHH", date=day))
+
+
+@dataclass(frozen=True)
+class Story:
+    """The stores after the spoiled session, after running it again, and after running it repaired."""
+
+    spoiled: Rows
+    again: Rows
+    repaired: Rows
+
+
+@pytest.fixture(scope="module")
+def story(eve_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Story:
+    folder = small_market.copy_workspace(eve_template, tmp_path_factory.mktemp("story") / "market")
+    files = {symbol: (folder / "inbox" / f"{symbol}.parquet").read_bytes() for symbol in SYMBOLS}
+    opened = last_session.launcher(folder)
+    spoil(folder)
+    states = []
+    for _ in range(2):
+        assert [one.message for one in run_day(opened)] == ["", ""]
+        states.append(last_session.contents(opened))
+    for symbol, content in files.items():
+        (folder / "inbox" / f"{symbol}.parquet").write_bytes(content)
+    assert [one.message for one in run_day(opened)] == ["", ""]
+    states.append(last_session.contents(opened))
+    last_session.close(opened)
+    return Story(*states)
+
+
+@pytest.mark.parametrize("symbol", SYMBOLS)
+def test_faulty_row_is_recorded_with_its_reason(story: Story, symbol: str) -> None:
+    rows = story.spoiled["rejections"].filter(pl.col("symbol") == symbol).sort("timestamp")
+    found = list(zip(rows["reason"], rows["detail"], strict=True))
+    expected = REJECTED.get(symbol, [])
+    assert [reason for reason, _ in found] == [reason for reason, _ in expected]
+    assert all(text.startswith(start) for (_, text), (_, start) in zip(found, expected, strict=True))
+    assert set(rows["asset"]) | set(rows["partition_key"]) <= {"raw_bars", str(LAST)}
+
+
+def test_sound_symbols_keep_their_bits(story: Story, undisturbed: Rows) -> None:
+    left = last_session.of_symbols(story.spoiled, SOUND)
+    assert_same(left, last_session.of_symbols(undisturbed, SOUND))
+    assert left["pair_rankings"]["passed"].sum() >= 1
+
+
+def test_nothing_is_invented_for_a_symbol_whose_bar_was_rejected(story: Story) -> None:
+    today = {
+        name: frame.filter(pl.col("symbol").is_in(SPOILED), pl.col(column) == LAST)
+        for name, column, frame in (
+            ("bars", "session_date", story.spoiled["bars"]),
+            ("features", "session_date", story.spoiled["features"]),
+            ("verdicts", "test_date", story.spoiled["variance_stability_tracking"]),
+            ("fits", "fit_date", story.spoiled["garch_models"]),
+        )
+    }
+    assert (len(today["bars"]), len(today["features"])) == (0, 0)
+    assert today["verdicts"].select("symbol", "is_stable", "filter_reason").rows() == [
+        (symbol, False, "no_bars") for symbol in SPOILED
+    ]
+    assert set(today["fits"].select("status", "reason", "omega", "is_selected").rows()) == {
+        ("failed", "no_bars", None, False)
+    }
+    pairs = story.spoiled["pair_rankings"].filter(
+        pl.col("ranking_date") == LAST,
+        pl.col("symbol_1").is_in(SPOILED) | pl.col("symbol_2").is_in(SPOILED),
+    )
+    assert pairs["rejection_reason"].str.contains("excluded: unstable variance: no_bars").all()
+
+
+def test_bars_of_a_future_session_wait_for_it(story: Story) -> None:
+    assert story.spoiled["bars"]["session_date"].max() == LAST
+    assert "future" not in set(story.spoiled["rejections"]["reason"])
+
+
+def test_running_spoiled_input_twice_doubles_nothing(story: Story) -> None:
+    assert_same(story.again, story.spoiled)
+    last_session.assert_nothing_doubled(story.again)
+
+
+def test_repaired_input_gives_what_sound_input_gives(story: Story, undisturbed: Rows) -> None:
+    assert_same(story.repaired, undisturbed)
+    last_session.assert_nothing_doubled(story.repaired)
+
+
+def test_file_that_cannot_be_read_fails_the_run_and_is_named(eve: Launcher, undisturbed: Rows) -> None:
+    """One bad file of many stops the run: to leave it out would drop its symbol without a word."""
+    path = folder_of(eve) / "inbox" / "EEE.parquet"
+    sound, before = path.read_bytes(), last_session.contents(eve)
+    path.write_bytes(sound[: len(sound) // 2])
+    daily, ranking = run_day(eve)
+    assert not daily.success
+    assert daily.message.startswith(f"SourceError: {path} cannot be read as Parquet")
+    assert (ranking.success, ranking.run_id) == (False, "")
+    assert ranking.message == "left out, because daily_pair_identification_job 2024-04-01, 9 keys failed"
+
+    path.write_bytes(sound)
+    small_market.write_inbox(folder_of(eve), small_market.read_inbox(folder_of(eve), "EEE").drop("close"))
+    (lacking, _) = run_day(eve)
+    assert lacking.message.startswith(
+        f"SourceError: {path} has no column for 'close'; its columns are symbol, date, open, high, low, volume"
+    )
+    assert_same(last_session.contents(eve), before)
+
+    path.write_bytes(sound)
+    assert all(one.success for one in run_day(eve))
+    assert_same(last_session.contents(eve), undisturbed)
+
+
+def test_symbol_with_three_bars_fails_alone(eve: Launcher, undisturbed: Rows) -> None:
+    bars = small_market.read_inbox(folder_of(eve), "AAA").filter(pl.col("date") != EVE).tail(3)
+    small_market.write_inbox(folder_of(eve), bars.with_columns(symbol=pl.lit("NEW")))
+    eve.workspace.registry.add("NEW", sector="technology")
+    eve.prepare()
+    small_market.run(eve, eve.planner.history(["NEW"]))
+    assert [one.message for one in run_day(eve)] == ["", ""]
+
+    rows = last_session.contents(eve)
+    assert_same(last_session.of_symbols(rows, SYMBOLS), last_session.of_symbols(undisturbed, SYMBOLS))
+    mine = {table: frame.filter(symbol="NEW") for table, frame in rows.items() if "symbol" in frame.columns}
+    assert mine["bars"]["session_date"].to_list() == [date(2024, 3, 26), date(2024, 3, 27), LAST]
+    assert mine["variance_stability_tracking"].select(
+        "test_date", "record_count", "filter_reason"
+    ).rows() == [(LAST, 2, "insufficient_data")]
+    assert mine["garch_models"].select("fit_date", "status", "reason").rows() == [
+        (LAST, "insufficient", "insufficient_data: 2 returns, 250 needed")
+    ]
+    pairs = rows["pair_rankings"].filter((pl.col("symbol_1") == "NEW") | (pl.col("symbol_2") == "NEW"))
+    assert set(pairs["rejection_reason"]) == {"NEW excluded: unstable variance: insufficient_data"}
+    assert len(pairs) == len(SYMBOLS)
+    assert failed_symbols(eve, LAST) == []
+
+
+def withhold(opened: Launcher, symbols: list[str], day: date = LAST) -> pl.DataFrame:
+    """Take the session's bars of ``symbols`` out of their files; return them."""
+    return pl.concat(small_market.drop_bar(folder_of(opened), symbol, day) for symbol in symbols)
+
+
+def deliver(opened: Launcher, bars: pl.DataFrame) -> None:
+    """Put withheld bars back into their files."""
+    for (symbol,), rows in bars.group_by("symbol"):
+        last_session.add_bars(folder_of(opened), str(symbol), rows)
+
+
+def materialised(opened: Launcher, run_id: str, asset: str) -> dict[str, object]:
+    """The keys that a run materialised of ``asset``, each with its status (None: nothing to say)."""
+    events = opened.instance.all_logs(run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION)
+    found = [event.asset_materialization for event in events if event.asset_materialization]
+    return {
+        str(one.partition): one.metadata["status"].value if "status" in one.metadata else None
+        for one in found
+        if one.asset_key == dg.AssetKey(asset)
+    }
+
+
+def gap_evaluations(opened: Launcher, run_id: str) -> list[dg.AssetCheckEvaluation]:
+    events = opened.instance.all_logs(run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION)
+    found = [event.asset_check_evaluation for event in events if event.asset_check_evaluation]
+    return [one for one in found if one.check_name == "gaps"]
+
+
+def test_session_without_any_bar_is_no_crash_and_is_filled_later(eve: Launcher, undisturbed: Rows) -> None:
+    before = last_session.contents(eve)
+    bars = withhold(eve, SYMBOLS)
+    daily, ranking = run_day(eve)
+    assert (daily.message, ranking.message) == ("", "")
+    rows = last_session.contents(eve)
+    assert_same({"bars": rows["bars"]}, {"bars": before["bars"]})
+    assert_same({"features": rows["features"]}, {"features": before["features"]})
+    assert set(materialised(eve, daily.run_id, "raw_bars").values()) == {"failed"}
+    assert set(materialised(eve, daily.run_id, "garch_models").values()) == {"failed"}
+    named = {one.metadata["symbols_without_bars"].value for one in gap_evaluations(eve, daily.run_id)[-1:]}
+    assert named == {", ".join(SYMBOLS)}
+    today = rows["pair_rankings"].filter(pl.col("ranking_date") == LAST)
+    assert len(today) == 36
+    assert (today["rejection_reason"].str.count_matches("excluded: unstable variance: no_bars") == 2).all()
+
+    deliver(eve, bars)
+    assert failed_symbols(eve, LAST) == SYMBOLS
+    assert all(one.success for one in run_day(eve))
+    assert_same(last_session.contents(eve), undisturbed)
+
+
+def test_silent_symbol_is_marked_and_retried_alone(eve: Launcher, undisturbed: Rows, garch: Garch) -> None:
+    bars = withhold(eve, ["BBB"])
+    (daily,) = run_day(eve, rank=False)
+    key = f"{LAST}|BBB"
+    status = materialised(eve, daily.run_id, "raw_bars")
+    assert {name for name, value in status.items() if value == "failed"} == {key}
+    flagged = [one for one in gap_evaluations(eve, daily.run_id) if one.partition]
+    assert [(one.partition, one.passed, one.severity) for one in flagged] == [
+        (key, False, dg.AssetCheckSeverity.WARN)
+    ]
+
+    deliver(eve, bars)
+    assert garch(eve, "retry", "--failed", str(LAST)).startswith("1 symbols of 2024-04-01: BBB")
+    latest = eve.instance.get_run_records(limit=2)
+    runs = {one.dagster_run.job_name: one.dagster_run.run_id for one in latest}
+    assert list(materialised(eve, runs["daily_pair_identification_job"], "raw_bars")) == [key]
+    assert_same(last_session.contents(eve), undisturbed)
+    assert garch(eve, "retry", "--failed", str(LAST)) == "no symbol failed on 2024-04-01"
+
+
+def test_batch_at_fault_blocks_and_leaves_the_earlier_results(eve: Launcher) -> None:
+    """The eve's session comes again with every price negative, then not at all."""
+    before = last_session.contents(eve)
+    files = {symbol: small_market.read_inbox(folder_of(eve), symbol) for symbol in SYMBOLS}
+    for symbol in SYMBOLS:
+        last_session.change_bar(folder_of(eve), symbol, EVE, close=-1.0)
+    daily, ranking = run_day(eve, EVE)
+    assert daily.message == (
+        "raw_bars: batch_quality: 9 of 9 rows were rejected (non_positive_price 9), more than "
+        "quality.max_rejected_share 0.7: nothing of the batch was taken; repair the source and run again"
+    )
+    assert ranking.run_id == ""
+    rows = last_session.contents(eve)
+    reasons = rows.pop("rejections").group_by("reason").len().sort("reason")
+    assert reasons.rows() == [("batch_refused", 9), ("non_positive_price", 9)]
+    assert_same(rows, {table: frame for table, frame in before.items() if table != "rejections"})
+
+    for frame in files.values():
+        small_market.write_inbox(folder_of(eve), frame.filter(pl.col("date") != EVE))
+    (silent, _) = run_day(eve, EVE)
+    assert silent.message == (
+        "raw_bars: batch_quality: the source gave no row, 9 bars are stored and stay; "
+        "run again when it has them"
+    )
+    for frame in files.values():
+        small_market.write_inbox(folder_of(eve), frame)
+    assert all(one.success for one in run_day(eve, EVE))
+    assert_same(last_session.contents(eve), before)
+
+
+def test_refused_history_keeps_the_stored_past_and_its_features(eve: Launcher) -> None:
+    before = last_session.contents(eve)
+    rows = small_market.read_inbox(folder_of(eve), "DDD")
+    small_market.write_inbox(folder_of(eve), rows.with_columns(close=-pl.col("close")))
+    (history,) = eve.run(eve.planner.history(["DDD"]))
+    assert history.message.startswith(
+        "bar_history: history_quality: 318 of 318 rows were rejected (non_positive_price 318), more than"
+    )
+    after = last_session.contents(eve)
+    assert set(after.pop("rejections")["reason"]) == {"batch_refused", "non_positive_price"}
+    assert_same(after, {table: frame for table, frame in before.items() if table != "rejections"})
+    small_market.write_inbox(folder_of(eve), rows)
+    assert [one.message for one in eve.run(eve.planner.history(["DDD"]))] == [""]
+    assert_same(last_session.contents(eve), before)

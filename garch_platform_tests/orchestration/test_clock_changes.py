@@ -1,0 +1,134 @@
+"""A half day, a change to winter time, and naive New York times, taken through the real jobs on 15-minute bars."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, time
+
+import dagster as dg
+import polars as pl
+import pytest
+
+from garch_platform.orchestration.launch import Launcher
+from garch_platform_tests.orchestration import last_session, small_market
+from garch_platform_tests.orchestration.small_market import CALENDAR, assert_same
+
+NEW_YORK = "America/New_York"
+SUMMER, WINTER, HALF_DAY = date(2023, 11, 3), date(2023, 11, 6), date(2023, 11, 24)
+SESSIONS = CALENDAR.sessions(date(2023, 10, 30), HALF_DAY)
+SYMBOLS = ["AAA", "BBB", "CCC", "DDD"]
+SETTINGS = small_market.settings_with(
+    universe={"timeframe": "15Min", "sectors": {"active": ["all"], "available": ["technology"]}},
+    trading_days={"start": HALF_DAY, "end": HALF_DAY},
+    formation={"sessions": 14, "out_of_sample_sessions": 4},
+    garch={"sessions": 14, "distributions": ["normal"]},
+    files={"timezone": NEW_YORK, "regular_hours": False},
+)
+SOUND = small_market.intraday_bars(SESSIONS, SYMBOLS)
+
+
+def in_new_york(bars: pl.DataFrame) -> pl.DataFrame:
+    """The same bars with the wall clock of New York and no zone."""
+    return bars.with_columns(pl.col("timestamp").dt.convert_time_zone(NEW_YORK).dt.replace_time_zone(None))
+
+
+def at(bar: pl.DataFrame, *moments: datetime) -> pl.DataFrame:
+    """Copies of a bar at other times of the wall clock."""
+    times = pl.DataFrame({"timestamp": moments}, schema_overrides={"timestamp": pl.Datetime("us")})
+    return times.join(bar.drop("timestamp"), how="cross").select(bar.columns)
+
+
+def spoiled() -> pl.DataFrame:
+    """AAA goes on until 16:00 on the half day; BBB has bars in the hours that clocks repeat and skip."""
+    naive = in_new_york(SOUND)
+    bar = {symbol: naive.filter(symbol=symbol).head(1) for symbol in ("AAA", "BBB")}
+    after_close = [
+        datetime.combine(HALF_DAY, time(hour, minute)) for hour in (13, 14, 15) for minute in range(0, 60, 15)
+    ]
+    odd = at(bar["BBB"], datetime(2023, 11, 5, 1, 30), datetime(2023, 3, 12, 2, 30))
+    return pl.concat([naive, at(bar["AAA"], *after_close), odd])
+
+
+@pytest.fixture(scope="module")
+def market(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launcher]:
+    folder = tmp_path_factory.mktemp("clock") / "market"
+    sectors = dict.fromkeys(SYMBOLS, "technology")
+    small_market.create(folder, spoiled(), settings=SETTINGS, symbols=sectors)
+    opened = small_market.launcher(folder)
+    small_market.run(opened, opened.planner.history())
+    assert [one.message for one in last_session.run_day(opened, HALF_DAY)] == ["", ""]
+    yield opened
+    last_session.close(opened)
+
+
+def test_every_sound_bar_is_stored_at_its_instant(market: Launcher) -> None:
+    """Naive times are New York's: they were four hours behind UTC on Friday and are five behind on Monday."""
+    key = ["symbol", "timestamp"]
+    stored = small_market.lake_rows(market.workspace, "bars").select(*key, "close")
+    wanted = (
+        SOUND.with_columns(pl.col("timestamp").dt.convert_time_zone("UTC")).select(*key, "close").sort(key)
+    )
+    assert stored.equals(wanted)
+
+
+@pytest.mark.parametrize(
+    ("day", "first", "end", "count"),
+    [
+        (SUMMER, time(13, 30), time(20), 26),
+        (WINTER, time(14, 30), time(21), 26),
+        (HALF_DAY, time(14, 30), time(18), 14),
+    ],
+)
+def test_session_has_its_own_hours(market: Launcher, day: date, first: time, end: time, count: int) -> None:
+    bars = small_market.lake_rows(market.workspace, "bars").filter(session_date=day)
+    for _, mine in bars.group_by("symbol"):
+        assert mine["timestamp"].min() == datetime.combine(day, first, UTC)
+        assert mine["available_at"].max() == datetime.combine(day, end, UTC)
+        assert len(mine) == count
+    assert bars["symbol"].n_unique() == len(SYMBOLS)
+
+
+def test_bars_outside_the_session_are_recorded(market: Launcher) -> None:
+    rows = market.workspace.database.content("rejections")
+    late = rows.filter(symbol="AAA")
+    assert set(late["reason"]) == {"outside_session"}
+    assert len(late) == 12
+    assert set(late["partition_key"]) == {str(HALF_DAY)}
+    odd = rows.filter(symbol="BBB").sort("reason").select("reason", "detail", "partition_key").rows()
+    assert odd == [
+        ("not_a_session", "the bar of 2023-11-05 05:30 UTC lies in no session", "history"),
+        ("null_timestamp", "timestamp is null: absent, unreadable or skipped by a clock change", "history"),
+    ]
+    assert len(rows) == 14
+
+
+def test_half_day_has_no_gap(market: Launcher) -> None:
+    """The calendar expects 14 bars of it, not 26."""
+    records = market.instance.event_log_storage.get_latest_asset_check_execution_by_key(
+        [dg.AssetCheckKey(dg.AssetKey("raw_bars"), "gaps")]
+    )
+    (record,) = records.values()
+    evaluation = record.event.dagster_event.asset_check_evaluation_data  # type: ignore[union-attr]
+    assert evaluation.passed
+    assert evaluation.metadata["missing_bars"].value == 0
+
+
+def test_only_the_first_bar_of_a_session_has_no_return(market: Launcher) -> None:
+    rows = small_market.lake_rows(market.workspace, "features")
+    absent = rows.filter(pl.col("log_return").is_null())
+    first = rows.group_by("symbol", "session_date").agg(pl.col("timestamp").min())
+    assert absent.select("symbol", "timestamp").equals(
+        first.select("symbol", "timestamp").sort("symbol", "timestamp")
+    )
+    assert len(absent) == len(SESSIONS) * len(SYMBOLS)
+
+
+def test_estimates_of_the_half_day_exist_and_repeat_to_the_bit(market: Launcher) -> None:
+    before = last_session.contents(market)
+    fits = before["garch_models"]
+    assert set(fits["status"]) == {"weak"}
+    assert set(fits["n_observations"]) == {13 * 25 + 13}
+    small_market.run(market, market.planner.history())
+    assert all(one.success for one in last_session.run_day(market, HALF_DAY))
+    assert_same(last_session.contents(market), before)
+    last_session.assert_nothing_doubled(before)

@@ -1,0 +1,82 @@
+"""Nothing stamped a session uses a later bar: with the future scrambled, every earlier result keeps its bits."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from garch_platform.orchestration.launch import Launcher
+from garch_platform_tests.orchestration import small_market
+
+SEEN = small_market.DAYS[2]
+FUTURE = small_market.DAYS[3:]
+
+
+@pytest.fixture(scope="module")
+def honest_and_scrambled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Launcher, Launcher]:
+    """The same market twice; in the second, every bar after `SEEN` has other prices.
+
+    The first ran a session at a time, the second all of them in one run, future bars at hand.
+    """
+    bars = small_market.daily_bars()
+    later = pl.col("date") > SEEN
+    rng = np.random.default_rng(1)
+    factors = pl.Series(np.exp(rng.normal(0.0, 0.05, len(bars))))
+    prices = ["open", "high", "low", "close"]
+    scrambled = bars.with_columns(pl.when(later).then(pl.col(prices) * factors).otherwise(pl.col(prices)))
+    honest, other = (
+        small_market.memory_launcher(small_market.create(tmp_path_factory.mktemp("look") / name, rows))
+        for name, rows in (("honest", bars), ("scrambled", scrambled))
+    )
+    small_market.refresh(honest)
+    small_market.fill(other)
+    return honest, other
+
+
+@pytest.mark.parametrize("table", ["bars", "features"])
+def test_rows_of_the_lake(table: str, honest_and_scrambled: tuple[Launcher, Launcher]) -> None:
+    past, future = _sides(
+        [small_market.lake_rows(one.workspace, table) for one in honest_and_scrambled], "session_date"
+    )
+    assert past[0].equals(past[1])
+    assert not future[0].equals(future[1])
+
+
+@pytest.mark.parametrize(
+    ("table", "column"),
+    [
+        ("variance_stability_tracking", "test_date"),
+        ("garch_models", "fit_date"),
+        ("pair_rankings", "ranking_date"),
+    ],
+)
+def test_results(table: str, column: str, honest_and_scrambled: tuple[Launcher, Launcher]) -> None:
+    past, future = _sides(
+        [one.workspace.database.content(table).drop("lake_version") for one in honest_and_scrambled], column
+    )
+    assert set(past[0][column]) == set(small_market.DAYS[:3])
+    assert past[0].equals(past[1])
+    assert set(future[0][column]) == set(FUTURE)
+    assert not future[0].equals(future[1])
+
+
+@pytest.mark.parametrize("day", small_market.DAYS[:2])
+def test_a_session_run_late_gives_what_it_gave_in_time(
+    day: date, honest_and_scrambled: tuple[Launcher, Launcher], tmp_path: Path
+) -> None:
+    honest, _ = honest_and_scrambled
+    before = small_market.contents(honest.workspace)
+    small_market.run(honest, [*honest.planner.daily(day, day), *honest.planner.ranking(day, day)])
+    small_market.assert_same(
+        {name: rows.drop("lake_version", strict=False) for name, rows in before.items()},
+        small_market.contents(honest.workspace, versions=False),
+    )
+
+
+def _sides(frames: list[pl.DataFrame], column: str) -> tuple[list[pl.DataFrame], list[pl.DataFrame]]:
+    seen = pl.col(column) <= SEEN
+    return [frame.filter(seen) for frame in frames], [frame.filter(~seen) for frame in frames]
