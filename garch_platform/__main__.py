@@ -2,6 +2,6 @@
 
 from garch_platform.cli import main
 
-__all__: list[str] = []
+__all__ = ()
 
 main()

@@ -126,7 +126,9 @@ def demo(
 
 @app.command(rich_help_panel=START)
 def ui(
-    port: Annotated[int, typer.Option(help="Port to serve on.", min=1, max=65535)] = 3000,
+    port: Annotated[
+        int, typer.Option(help="Port to serve on.", min=1, max=65535, envvar="GARCH_UI_PORT")
+    ] = 3000,
     host: Annotated[str, typer.Option(help="Address to serve on.")] = "127.0.0.1",
 ) -> None:
     """Serve Dagster's UI and daemon for the workspace until interrupted."""

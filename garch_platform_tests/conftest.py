@@ -1,4 +1,4 @@
-"""Stores for tests: a lake in a temporary folder, and the database on SQLite and on a real PostgreSQL."""
+"""Stores for tests: a lake in a temporary folder, the database on SQLite and on a real PostgreSQL, the demo."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pwd
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from filelock import FileLock
 
 from garch_platform.store.database import Database
 from garch_platform.store.lake import Lake
@@ -223,3 +225,36 @@ def database(open_database: DatabaseMaker) -> Database:
 def lake(tmp_path: Path) -> Lake:
     """An empty lake."""
     return Lake(tmp_path / "lake", reproducibility_days=400, lock_timeout=20)
+
+
+def shell_environment(**variables: str) -> dict[str, str]:
+    """The environment of a new user's shell: none of the platform's variables, this Python's commands on PATH."""
+    platform = ("GARCH_", "DAGSTER_", "PYTEST_", "MAKE", "COLUMNS", "FORCE_COLOR")
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(platform)}
+    commands = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    return {**inherited, "PATH": commands, **variables}
+
+
+@pytest.fixture(scope="session")
+def demo_root(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """The folder that `garch demo` filled once for the whole session, with its output in ``demo.log``.
+
+    Read it, or copy it; never run jobs in it. Under pytest-xdist all workers share the one folder.
+    """
+    base = tmp_path_factory.getbasetemp()
+    root = (base if worker_id == "master" else base.parent) / "demo"
+    with FileLock(f"{root}.lock"):
+        if not (root / "demo.log").is_file():
+            command = [str(Path(sys.executable).parent / "garch"), "demo", "--root", str(root)]
+            done = subprocess.run(
+                command,
+                env=shell_environment(),
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            if done.returncode:
+                raise RuntimeError(f"garch demo ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+            (root / "demo.log").write_text(done.stdout, "utf-8")
+    return root

@@ -15,13 +15,14 @@ import dagster as dg
 import polars as pl
 from sqlalchemy import select
 
-from garch_platform.errors import GarchPlatformError
+from garch_platform.errors import GarchPlatformError, SourceError
 from garch_platform.orchestration.jobs import DAILY_JOB, HISTORY_JOB, RANKING_JOB
 from garch_platform.orchestration.partitions import KeySet, Partitions
 from garch_platform.orchestration.planner import RANGE_END, RANGE_START, RequestPlanner
 from garch_platform.orchestration.revisions import stale_dates
 from garch_platform.orchestration.workspace import PROMOTED_SOURCES, Workspace
 from garch_platform.sessions import LAST_DAY
+from garch_platform.sources.bar_file import bar_paths
 from garch_platform.store.schema import METADATA
 
 __all__ = ["build_sensors", "changed_files", "new_bar_sessions"]
@@ -149,10 +150,12 @@ def changed_files(
     workspace: Workspace, seen: dict[str, list[int]]
 ) -> tuple[list[Path], dict[str, list[int]]]:
     """Files of the inbox whose size or modification time is not the one in ``seen``, and the new state."""
-    folder = workspace.settings.files_path
-    if workspace.settings.universe.source != "files" or not folder.exists():
+    if workspace.settings.universe.source != "files":
         return [], {}
-    found = [folder] if folder.is_file() else sorted(path for path in folder.rglob("*") if path.is_file())
+    try:
+        found = bar_paths(workspace.settings.files_path)
+    except SourceError:
+        return [], {}
     state = {str(path): [path.stat().st_size, path.stat().st_mtime_ns] for path in found}
     return [path for path in found if seen.get(str(path)) != state[str(path)]], state
 

@@ -13,8 +13,6 @@ from garch_platform.orchestration.launch import Launcher
 
 __all__ = ["require_free_port", "serve", "serve_command"]
 
-GRACE_SECONDS = 20
-
 
 def require_free_port(host: str, port: int) -> None:
     """Refuse an address on which nothing can be served.
@@ -57,14 +55,12 @@ def serve(launcher: Launcher, *, host: str, port: int) -> int:
         "DAGSTER_HOME": str(instance.root_directory),
         "GARCH_WORKSPACE": str(launcher.workspace.settings.workspace),
     }
-    process = subprocess.Popen(serve_command(host, port), env=environment)  # noqa: S603
+    # In a session of its own, so that Ctrl-C reaches it once, through this process.
+    process = subprocess.Popen(serve_command(host, port), env=environment, start_new_session=True)  # noqa: S603
 
     def stop(_signal: int, _frame: object) -> None:
         process.send_signal(signal.SIGINT)
 
-    signal.signal(signal.SIGTERM, stop)
-    try:
-        return process.wait()
-    except KeyboardInterrupt:
-        process.send_signal(signal.SIGINT)
-        return process.wait(GRACE_SECONDS)
+    for name in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, stop)
+    return process.wait()

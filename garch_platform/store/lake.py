@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import unquote
 
 import polars as pl
 from deltalake import DeltaTable, write_deltalake
@@ -53,6 +54,17 @@ class Maintenance:
     files_compacted: int
     files_written: int
     files_vacuumed: int
+
+
+class _Table(DeltaTable):
+    """A Delta table that names local files as they are: deltalake writes the folder as in a URL (%20)."""
+
+    def file_uris(self, partition_filters: Any = None, *, file_pruning_predicate: Any = None) -> list[str]:
+        """Paths of the files, for Polars, which opens them as given."""
+        found = super().file_uris(partition_filters, file_pruning_predicate=file_pruning_predicate)
+        folder = self.table_uri.removeprefix("file://")
+        local = folder != self.table_uri
+        return [unquote(folder) + uri.removeprefix(folder) for uri in found] if local else found
 
 
 class Lake:
@@ -289,7 +301,7 @@ class Lake:
 
     def _open(self, table: str) -> DeltaTable | None:
         try:
-            return DeltaTable(self._uri(table), storage_options=self.storage_options)
+            return _Table(self._uri(table), storage_options=self.storage_options)
         except TableNotFoundError:
             return None
         except (OSError, DeltaError) as error:
@@ -303,7 +315,7 @@ class Lake:
                 f"{'none yet' if newest is None else newest}"
             )
         try:
-            return DeltaTable(self._uri(table), version=version, storage_options=self.storage_options)
+            return _Table(self._uri(table), version=version, storage_options=self.storage_options)
         except (OSError, DeltaError) as error:
             raise self._not_reproducible(table, version) from error
 
@@ -342,7 +354,7 @@ class Lake:
             configuration=self._configuration(),
             storage_options=self.storage_options,
         )
-        return DeltaTable(self._uri(table), storage_options=self.storage_options)
+        return _Table(self._uri(table), storage_options=self.storage_options)
 
     def _scan(
         self,

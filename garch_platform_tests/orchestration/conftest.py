@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from garch_platform import cli
 from garch_platform.orchestration.launch import Launcher
@@ -26,14 +27,33 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def market_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def once(tmp_path_factory: pytest.TempPathFactory) -> last_session.Once:
+    """Build a folder once for all workers of pytest-xdist: ``once("name", build)`` gives its path."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def build_once(name: str, build: Callable[[Path], object]) -> Path:
+        folder, built = shared / name, shared / f"{name}.built"
+        with FileLock(shared / f"{name}.lock"):
+            if not built.exists():
+                build(folder)
+                built.touch()
+        return folder
+
+    return build_once
+
+
+@pytest.fixture(scope="session")
+def market_template(once: last_session.Once) -> Path:
     """The small market with all its days. Copy it; never run in it."""
-    folder = small_market.create(tmp_path_factory.mktemp("template") / "daily", small_market.daily_bars())
-    opened = small_market.launcher(folder)
-    small_market.fill(opened)
-    opened.instance.dispose()
-    opened.workspace.database.dispose()
-    return folder
+
+    def build(folder: Path) -> None:
+        opened = small_market.launcher(small_market.create(folder, small_market.daily_bars()))
+        small_market.fill(opened)
+        opened.instance.dispose()
+        opened.workspace.database.dispose()
+
+    return once("daily", build)
 
 
 @pytest.fixture
@@ -46,26 +66,36 @@ def market(market_template: Path, tmp_path: Path) -> Iterator[Launcher]:
 
 
 @pytest.fixture(scope="session")
-def eve_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def eve_template(once: last_session.Once) -> Path:
     """The nine symbols before their last session. Copy it; never run in it."""
-    return last_session.create(tmp_path_factory.mktemp("template") / "eve")
+    return once("eve", last_session.create)
 
 
 @pytest.fixture(scope="session")
-def undisturbed(eve_template: Path, tmp_path_factory: pytest.TempPathFactory) -> last_session.Rows:
+def undisturbed(once: last_session.Once, eve_template: Path) -> last_session.Rows:
     """What the stores hold when the last session was run on sound input."""
-    folder = tmp_path_factory.mktemp("undisturbed") / "market"
-    opened = last_session.launcher(small_market.copy_workspace(eve_template, folder))
-    assert all(one.success for one in last_session.run_day(opened))
-    rows = last_session.contents(opened)
-    last_session.close(opened)
-    return rows
+
+    def build(folder: Path) -> None:
+        opened = last_session.memory_launcher(small_market.copy_workspace(eve_template, folder / "market"))
+        assert all(one.success for one in last_session.run_day(opened))
+        last_session.save(last_session.contents(opened), folder / "rows")
+        last_session.close(opened)
+
+    return last_session.saved(once("undisturbed", build) / "rows")
 
 
 @pytest.fixture
 def eve(eve_template: Path, tmp_path: Path) -> Iterator[Launcher]:
     """A launcher of a workspace of the test's own that stands before its last session."""
     opened = last_session.launcher(small_market.copy_workspace(eve_template, tmp_path / "eve"))
+    yield opened
+    last_session.close(opened)
+
+
+@pytest.fixture
+def quick_eve(eve_template: Path, tmp_path: Path) -> Iterator[Launcher]:
+    """The same, with its runs and events in memory."""
+    opened = last_session.memory_launcher(small_market.copy_workspace(eve_template, tmp_path / "eve"))
     yield opened
     last_session.close(opened)
 

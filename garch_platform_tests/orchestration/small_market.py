@@ -191,6 +191,12 @@ def fill(opened: Launcher) -> None:
     run(opened, [range_run(DAILY_JOB, opened.planner.symbol_keys()), range_run(RANKING_JOB, sectors)])
 
 
+def fill_day(opened: Launcher, day: date) -> None:
+    """The bulk past, then one session and its rankings."""
+    planner = opened.planner
+    run(opened, [*planner.history(), *planner.daily(day, day), *planner.ranking(day, day)])
+
+
 def refresh(opened: Launcher, **arguments: Any) -> list[KeyRange]:
     """`garch refresh`: run what is missing and return it."""
     planned = refresh_plan(opened, **arguments).runs

@@ -74,21 +74,26 @@ class Story:
 
 
 @pytest.fixture(scope="module")
-def story(eve_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Story:
-    folder = small_market.copy_workspace(eve_template, tmp_path_factory.mktemp("story") / "market")
-    files = {symbol: (folder / "inbox" / f"{symbol}.parquet").read_bytes() for symbol in SYMBOLS}
-    opened = last_session.launcher(folder)
-    spoil(folder)
-    states = []
-    for _ in range(2):
-        assert [one.message for one in run_day(opened)] == ["", ""]
-        states.append(last_session.contents(opened))
-    for symbol, content in files.items():
-        (folder / "inbox" / f"{symbol}.parquet").write_bytes(content)
-    assert [one.message for one in run_day(opened)] == ["", ""]
-    states.append(last_session.contents(opened))
-    last_session.close(opened)
-    return Story(*states)
+def story(once: last_session.Once, eve_template: Path) -> Story:
+    def build(place: Path) -> None:
+        folder = small_market.copy_workspace(eve_template, place / "market")
+        sound = {path: path.read_bytes() for path in (folder / "inbox").iterdir()}
+        opened = last_session.memory_launcher(folder)
+
+        def run_and_save(name: str) -> None:
+            assert [one.message for one in run_day(opened)] == ["", ""]
+            last_session.save(last_session.contents(opened), place / name)
+
+        spoil(folder)
+        run_and_save("spoiled")
+        run_and_save("again")
+        for path, content in sound.items():
+            path.write_bytes(content)
+        run_and_save("repaired")
+        last_session.close(opened)
+
+    place = once("spoiled", build)
+    return Story(*(last_session.saved(place / name) for name in ("spoiled", "again", "repaired")))
 
 
 @pytest.mark.parametrize("symbol", SYMBOLS)
@@ -146,39 +151,41 @@ def test_repaired_input_gives_what_sound_input_gives(story: Story, undisturbed: 
     last_session.assert_nothing_doubled(story.repaired)
 
 
-def test_file_that_cannot_be_read_fails_the_run_and_is_named(eve: Launcher, undisturbed: Rows) -> None:
+def test_file_that_cannot_be_read_fails_the_run_and_is_named(quick_eve: Launcher, undisturbed: Rows) -> None:
     """One bad file of many stops the run: to leave it out would drop its symbol without a word."""
-    path = folder_of(eve) / "inbox" / "EEE.parquet"
-    sound, before = path.read_bytes(), last_session.contents(eve)
+    path = folder_of(quick_eve) / "inbox" / "EEE.parquet"
+    sound, before = path.read_bytes(), last_session.contents(quick_eve)
     path.write_bytes(sound[: len(sound) // 2])
-    daily, ranking = run_day(eve)
+    daily, ranking = run_day(quick_eve)
     assert not daily.success
     assert daily.message.startswith(f"SourceError: {path} cannot be read as Parquet")
     assert (ranking.success, ranking.run_id) == (False, "")
     assert ranking.message == "left out, because daily_pair_identification_job 2024-04-01, 9 keys failed"
 
     path.write_bytes(sound)
-    small_market.write_inbox(folder_of(eve), small_market.read_inbox(folder_of(eve), "EEE").drop("close"))
-    (lacking, _) = run_day(eve)
+    small_market.write_inbox(
+        folder_of(quick_eve), small_market.read_inbox(folder_of(quick_eve), "EEE").drop("close")
+    )
+    (lacking, _) = run_day(quick_eve)
     assert lacking.message.startswith(
         f"SourceError: {path} has no column for 'close'; its columns are symbol, date, open, high, low, volume"
     )
-    assert_same(last_session.contents(eve), before)
+    assert_same(last_session.contents(quick_eve), before)
 
     path.write_bytes(sound)
-    assert all(one.success for one in run_day(eve))
-    assert_same(last_session.contents(eve), undisturbed)
+    assert all(one.success for one in run_day(quick_eve))
+    assert_same(last_session.contents(quick_eve), undisturbed)
 
 
-def test_symbol_with_three_bars_fails_alone(eve: Launcher, undisturbed: Rows) -> None:
-    bars = small_market.read_inbox(folder_of(eve), "AAA").filter(pl.col("date") != EVE).tail(3)
-    small_market.write_inbox(folder_of(eve), bars.with_columns(symbol=pl.lit("NEW")))
-    eve.workspace.registry.add("NEW", sector="technology")
-    eve.prepare()
-    small_market.run(eve, eve.planner.history(["NEW"]))
-    assert [one.message for one in run_day(eve)] == ["", ""]
+def test_symbol_with_three_bars_fails_alone(quick_eve: Launcher, undisturbed: Rows) -> None:
+    bars = small_market.read_inbox(folder_of(quick_eve), "AAA").filter(pl.col("date") != EVE).tail(3)
+    small_market.write_inbox(folder_of(quick_eve), bars.with_columns(symbol=pl.lit("NEW")))
+    quick_eve.workspace.registry.add("NEW", sector="technology")
+    quick_eve.prepare()
+    small_market.run(quick_eve, quick_eve.planner.history(["NEW"]))
+    assert [one.message for one in run_day(quick_eve)] == ["", ""]
 
-    rows = last_session.contents(eve)
+    rows = last_session.contents(quick_eve)
     assert_same(last_session.of_symbols(rows, SYMBOLS), last_session.of_symbols(undisturbed, SYMBOLS))
     mine = {table: frame.filter(symbol="NEW") for table, frame in rows.items() if "symbol" in frame.columns}
     assert mine["bars"]["session_date"].to_list() == [date(2024, 3, 26), date(2024, 3, 27), LAST]
@@ -191,7 +198,7 @@ def test_symbol_with_three_bars_fails_alone(eve: Launcher, undisturbed: Rows) ->
     pairs = rows["pair_rankings"].filter((pl.col("symbol_1") == "NEW") | (pl.col("symbol_2") == "NEW"))
     assert set(pairs["rejection_reason"]) == {"NEW excluded: unstable variance: insufficient_data"}
     assert len(pairs) == len(SYMBOLS)
-    assert failed_symbols(eve, LAST) == []
+    assert failed_symbols(quick_eve, LAST) == []
 
 
 def withhold(opened: Launcher, symbols: list[str], day: date = LAST) -> pl.DataFrame:
@@ -216,32 +223,31 @@ def materialised(opened: Launcher, run_id: str, asset: str) -> dict[str, object]
     }
 
 
-def gap_evaluations(opened: Launcher, run_id: str) -> list[dg.AssetCheckEvaluation]:
-    events = opened.instance.all_logs(run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION)
-    found = [event.asset_check_evaluation for event in events if event.asset_check_evaluation]
-    return [one for one in found if one.check_name == "gaps"]
-
-
-def test_session_without_any_bar_is_no_crash_and_is_filled_later(eve: Launcher, undisturbed: Rows) -> None:
-    before = last_session.contents(eve)
-    bars = withhold(eve, SYMBOLS)
-    daily, ranking = run_day(eve)
+def test_session_without_any_bar_is_no_crash_and_is_filled_later(
+    quick_eve: Launcher, undisturbed: Rows
+) -> None:
+    before = last_session.contents(quick_eve)
+    bars = withhold(quick_eve, SYMBOLS)
+    daily, ranking = run_day(quick_eve)
     assert (daily.message, ranking.message) == ("", "")
-    rows = last_session.contents(eve)
+    rows = last_session.contents(quick_eve)
     assert_same({"bars": rows["bars"]}, {"bars": before["bars"]})
     assert_same({"features": rows["features"]}, {"features": before["features"]})
-    assert set(materialised(eve, daily.run_id, "raw_bars").values()) == {"failed"}
-    assert set(materialised(eve, daily.run_id, "garch_models").values()) == {"failed"}
-    named = {one.metadata["symbols_without_bars"].value for one in gap_evaluations(eve, daily.run_id)[-1:]}
+    assert set(materialised(quick_eve, daily.run_id, "raw_bars").values()) == {"failed"}
+    assert set(materialised(quick_eve, daily.run_id, "garch_models").values()) == {"failed"}
+    named = {
+        one.metadata["symbols_without_bars"].value
+        for one in last_session.evaluations(quick_eve, daily.run_id, "gaps")[-1:]
+    }
     assert named == {", ".join(SYMBOLS)}
     today = rows["pair_rankings"].filter(pl.col("ranking_date") == LAST)
     assert len(today) == 36
     assert (today["rejection_reason"].str.count_matches("excluded: unstable variance: no_bars") == 2).all()
 
-    deliver(eve, bars)
-    assert failed_symbols(eve, LAST) == SYMBOLS
-    assert all(one.success for one in run_day(eve))
-    assert_same(last_session.contents(eve), undisturbed)
+    deliver(quick_eve, bars)
+    assert failed_symbols(quick_eve, LAST) == SYMBOLS
+    assert all(one.success for one in run_day(quick_eve))
+    assert_same(last_session.contents(quick_eve), undisturbed)
 
 
 def test_silent_symbol_is_marked_and_retried_alone(eve: Launcher, undisturbed: Rows, garch: Garch) -> None:
@@ -250,7 +256,7 @@ def test_silent_symbol_is_marked_and_retried_alone(eve: Launcher, undisturbed: R
     key = f"{LAST}|BBB"
     status = materialised(eve, daily.run_id, "raw_bars")
     assert {name for name, value in status.items() if value == "failed"} == {key}
-    flagged = [one for one in gap_evaluations(eve, daily.run_id) if one.partition]
+    flagged = [one for one in last_session.evaluations(eve, daily.run_id, "gaps") if one.partition]
     assert [(one.partition, one.passed, one.severity) for one in flagged] == [
         (key, False, dg.AssetCheckSeverity.WARN)
     ]
@@ -264,47 +270,47 @@ def test_silent_symbol_is_marked_and_retried_alone(eve: Launcher, undisturbed: R
     assert garch(eve, "retry", "--failed", str(LAST)) == "no symbol failed on 2024-04-01"
 
 
-def test_batch_at_fault_blocks_and_leaves_the_earlier_results(eve: Launcher) -> None:
+def test_batch_at_fault_blocks_and_leaves_the_earlier_results(quick_eve: Launcher) -> None:
     """The eve's session comes again with every price negative, then not at all."""
-    before = last_session.contents(eve)
-    files = {symbol: small_market.read_inbox(folder_of(eve), symbol) for symbol in SYMBOLS}
+    before = last_session.contents(quick_eve)
+    files = {symbol: small_market.read_inbox(folder_of(quick_eve), symbol) for symbol in SYMBOLS}
     for symbol in SYMBOLS:
-        last_session.change_bar(folder_of(eve), symbol, EVE, close=-1.0)
-    daily, ranking = run_day(eve, EVE)
+        last_session.change_bar(folder_of(quick_eve), symbol, EVE, close=-1.0)
+    daily, ranking = run_day(quick_eve, EVE)
     assert daily.message == (
         "raw_bars: batch_quality: 9 of 9 rows were rejected (non_positive_price 9), more than "
         "quality.max_rejected_share 0.7: nothing of the batch was taken; repair the source and run again"
     )
     assert ranking.run_id == ""
-    rows = last_session.contents(eve)
+    rows = last_session.contents(quick_eve)
     reasons = rows.pop("rejections").group_by("reason").len().sort("reason")
     assert reasons.rows() == [("batch_refused", 9), ("non_positive_price", 9)]
     assert_same(rows, {table: frame for table, frame in before.items() if table != "rejections"})
 
     for frame in files.values():
-        small_market.write_inbox(folder_of(eve), frame.filter(pl.col("date") != EVE))
-    (silent, _) = run_day(eve, EVE)
+        small_market.write_inbox(folder_of(quick_eve), frame.filter(pl.col("date") != EVE))
+    (silent, _) = run_day(quick_eve, EVE)
     assert silent.message == (
         "raw_bars: batch_quality: the source gave no row, 9 bars are stored and stay; "
         "run again when it has them"
     )
     for frame in files.values():
-        small_market.write_inbox(folder_of(eve), frame)
-    assert all(one.success for one in run_day(eve, EVE))
-    assert_same(last_session.contents(eve), before)
+        small_market.write_inbox(folder_of(quick_eve), frame)
+    assert all(one.success for one in run_day(quick_eve, EVE))
+    assert_same(last_session.contents(quick_eve), before)
 
 
-def test_refused_history_keeps_the_stored_past_and_its_features(eve: Launcher) -> None:
-    before = last_session.contents(eve)
-    rows = small_market.read_inbox(folder_of(eve), "DDD")
-    small_market.write_inbox(folder_of(eve), rows.with_columns(close=-pl.col("close")))
-    (history,) = eve.run(eve.planner.history(["DDD"]))
+def test_refused_history_keeps_the_stored_past_and_its_features(quick_eve: Launcher) -> None:
+    before = last_session.contents(quick_eve)
+    rows = small_market.read_inbox(folder_of(quick_eve), "DDD")
+    small_market.write_inbox(folder_of(quick_eve), rows.with_columns(close=-pl.col("close")))
+    (history,) = quick_eve.run(quick_eve.planner.history(["DDD"]))
     assert history.message.startswith(
         "bar_history: history_quality: 318 of 318 rows were rejected (non_positive_price 318), more than"
     )
-    after = last_session.contents(eve)
+    after = last_session.contents(quick_eve)
     assert set(after.pop("rejections")["reason"]) == {"batch_refused", "non_positive_price"}
     assert_same(after, {table: frame for table, frame in before.items() if table != "rejections"})
-    small_market.write_inbox(folder_of(eve), rows)
-    assert [one.message for one in eve.run(eve.planner.history(["DDD"]))] == [""]
-    assert_same(last_session.contents(eve), before)
+    small_market.write_inbox(folder_of(quick_eve), rows)
+    assert [one.message for one in quick_eve.run(quick_eve.planner.history(["DDD"]))] == [""]
+    assert_same(last_session.contents(quick_eve), before)

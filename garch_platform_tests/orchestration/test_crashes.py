@@ -15,14 +15,22 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from garch_platform.errors import StoreBusy
+from garch_platform.errors import StoreBusy, StoreFull
 from garch_platform.orchestration.doctor import diagnose
 from garch_platform.orchestration.launch import Launcher
 from garch_platform.store import lake as lake_module
 from garch_platform.store.database import Database
 from garch_platform_tests.orchestration import last_session
 from garch_platform_tests.orchestration.killed import PLACES
-from garch_platform_tests.orchestration.last_session import LAST, NOW, Garch, Rows, folder_of, run_day
+from garch_platform_tests.orchestration.last_session import (
+    LAST,
+    NOW,
+    SYMBOLS,
+    Garch,
+    Rows,
+    folder_of,
+    run_day,
+)
 from garch_platform_tests.orchestration.small_market import assert_same
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -97,86 +105,95 @@ def test_run_of_a_living_process_is_not_called_interrupted(eve: Launcher) -> Non
     assert looks == [0, 0]
 
 
-def test_full_disk_under_the_lake(eve: Launcher, undisturbed: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = last_session.contents(eve)
+def test_full_disk_under_the_lake(
+    quick_eve: Launcher, undisturbed: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = last_session.contents(quick_eve)
 
     def full(*_: Any, **__: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
         patch.setattr(lake_module, "write_deltalake", full)
-        daily, ranking = run_day(eve)
+        daily, ranking = run_day(quick_eve)
     assert daily.message == (
-        f"StoreFull: writing bars in {folder_of(eve)}/lake: no space is left; "
+        f"StoreFull: writing bars in {folder_of(quick_eve)}/lake: no space is left; "
         "the rows are as before, free some and run again"
     )
     assert (daily.success, ranking.run_id) == (False, "")
-    assert eve.instance.get_runs()[0].status is dg.DagsterRunStatus.FAILURE
-    assert_same(last_session.contents(eve), before)
-    assert all(one.success for one in run_day(eve))
-    assert_same(last_session.contents(eve), undisturbed)
+    assert quick_eve.instance.get_runs()[0].status is dg.DagsterRunStatus.FAILURE
+    assert_same(last_session.contents(quick_eve), before)
+    assert all(one.success for one in run_day(quick_eve))
+    assert_same(last_session.contents(quick_eve), undisturbed)
 
 
-def test_full_disk_under_the_database(eve: Launcher, undisturbed: Rows) -> None:
+def test_full_disk_under_the_database(quick_eve: Launcher, undisturbed: Rows) -> None:
     """SQLite itself refuses: its file may not grow any more."""
-    before = last_session.contents(eve)
-    database = eve.workspace.database
+    before = last_session.contents(quick_eve)
+    database = quick_eve.workspace.database
     database.dispose()
     limited = Database(database.url)
     with limited.engine.connect() as connection:
         driver: Any = connection.connection.driver_connection
         pages = driver.execute("PRAGMA page_count").fetchone()[0]
     last_session.limit_pages(limited, pages)
-    eve.workspace.__dict__["database"] = limited
-    daily, _ = run_day(eve)
+    quick_eve.workspace.__dict__["database"] = limited
+    daily, _ = run_day(quick_eve)
     assert daily.message.startswith("StoreFull: replacing rows of ")
     assert "database or disk is full" in daily.message
     assert "nothing was written, free some" in daily.message
     limited.dispose()
 
-    eve.workspace.__dict__["database"] = database
-    after = last_session.contents(eve)
+    quick_eve.workspace.__dict__["database"] = database
+    after = last_session.contents(quick_eve)
     for table in ("variance_stability_tracking", "garch_models", "pair_rankings"):
         assert after[table].filter(pl.col(DATES[table]) < LAST).equals(before[table])
-    assert all(one.success for one in run_day(eve))
-    assert_same(last_session.contents(eve), undisturbed)
+    assert all(one.success for one in run_day(quick_eve))
+    assert_same(last_session.contents(quick_eve), undisturbed)
 
 
-def test_locked_database(eve: Launcher, undisturbed: Rows) -> None:
-    before = last_session.contents(eve)
-    database = eve.workspace.database
+def test_locked_database(quick_eve: Launcher, undisturbed: Rows) -> None:
+    before = last_session.contents(quick_eve)
+    database = quick_eve.workspace.database
     hasty = Database(database.url, busy_timeout=0.1)
-    eve.workspace.__dict__["database"] = hasty
-    holder = sqlite3.connect(folder_of(eve) / "garch.db", isolation_level=None)
+    quick_eve.workspace.__dict__["database"] = hasty
+    holder = sqlite3.connect(folder_of(quick_eve) / "garch.db", isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
     with pytest.raises(StoreBusy, match=r"stayed locked .*another run is writing, try again when it ends"):
-        eve.prepare()
-    daily, ranking = run_day(eve)
+        quick_eve.prepare()
+    daily, ranking = run_day(quick_eve)
     assert daily.message.startswith("StoreBusy: replacing rows of rejections: sqlite:///")
     assert daily.message.endswith("another run is writing, try again when it ends")
     assert ranking.run_id == ""
     holder.execute("ROLLBACK")
     holder.close()
-    assert_same(last_session.contents(eve), before)
-    assert all(one.success for one in run_day(eve))
-    assert_same(last_session.contents(eve), undisturbed)
+    assert_same(last_session.contents(quick_eve), before)
+    assert all(one.success for one in run_day(quick_eve))
+    assert_same(last_session.contents(quick_eve), undisturbed)
     hasty.dispose()
 
 
 def test_history_that_could_not_be_written_holds_its_sessions_back(
-    eve: Launcher, undisturbed: Rows, monkeypatch: pytest.MonkeyPatch
+    quick_eve: Launcher, undisturbed: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without the past, features of a session would begin anew; the other symbols' sessions go on."""
 
     def full(*_: Any, **__: Any) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        raise StoreFull("no space is left")
 
-    planner = eve.planner
-    lake = eve.workspace.lake
-    lake.replace("bars", lake.scan("bars").collect().clear(), timeframe="1Day", symbols=["AAA"])
-    lake.replace("features", lake.scan("features").collect().clear(), timeframe="1Day", symbols=["AAA"])
+    planner = quick_eve.planner
     with monkeypatch.context() as patch:
-        patch.setattr(lake_module, "write_deltalake", full)
-        history, session = eve.run([*planner.history(["AAA"]), *planner.daily(LAST, LAST, ["AAA"])])
-    assert history.message.startswith("StoreFull: writing bars")
+        runs = quick_eve.run([*planner.history(["AAA"]), *planner.daily(LAST, LAST, ["AAA"])])
+        patch.setattr(quick_eve.workspace.lake, "replace", full)
+        history, session = runs
+    assert history.message == "StoreFull: no space is left"
     assert session.message == "left out, because history_job AAA failed"
+    others = [symbol for symbol in SYMBOLS if symbol != "AAA"]
+    again = [
+        *planner.daily(LAST, LAST, others),
+        *planner.history(["AAA"]),
+        *planner.daily(LAST, LAST, ["AAA"]),
+    ]
+    assert [one.message for one in quick_eve.run(again)] == ["", "", ""]
+    rows = last_session.contents(quick_eve)
+    assert_same(last_session.of_daily_job(rows), last_session.of_daily_job(undisturbed))

@@ -87,9 +87,9 @@ def test_session_that_has_not_closed_is_refused(eve: Launcher) -> None:
     at_close.instance.dispose()
 
 
-def test_unknown_sector_is_refused(eve: Launcher) -> None:
+def test_unknown_sector_is_refused(quick_eve: Launcher) -> None:
     with pytest.raises(SymbolError, match=r"sectors \['energy'\] are not active"):
-        eve.planner.ranking(EVE, LAST, ["energy"])
+        quick_eve.planner.ranking(EVE, LAST, ["energy"])
 
 
 def execute(opened: Launcher, **arguments: object) -> dg.ExecuteInProcessResult:
@@ -99,11 +99,11 @@ def execute(opened: Launcher, **arguments: object) -> dg.ExecuteInProcessResult:
 
 
 @pytest.mark.parametrize("key", ["2024-03-29|AAA", "2024-03-30|AAA", "2024-03-27|AAA", "2024-04-01|ZZZ"])
-def test_dagster_knows_no_key_of_a_holiday_a_weekend_or_a_stranger(eve: Launcher, key: str) -> None:
-    before = eve.instance.get_runs_count()
+def test_dagster_knows_no_key_of_a_holiday_a_weekend_or_a_stranger(quick_eve: Launcher, key: str) -> None:
+    before = quick_eve.instance.get_runs_count()
     with pytest.raises(dg.DagsterUnknownPartitionError, match=f"Could not find a partition with key .{key}"):
-        execute(eve, partition_key=key)
-    assert eve.instance.get_runs_count() == before
+        execute(quick_eve, partition_key=key)
+    assert quick_eve.instance.get_runs_count() == before
 
 
 def materialised(result: dg.ExecuteInProcessResult) -> set[str]:
@@ -111,35 +111,37 @@ def materialised(result: dg.ExecuteInProcessResult) -> set[str]:
     return {str(event.partition) for event in events if event.asset_key == dg.AssetKey("raw_bars")}
 
 
-def test_dagster_takes_a_range_of_saturdays_for_the_next_session(eve: Launcher, undisturbed: Rows) -> None:
+def test_dagster_takes_a_range_of_saturdays_for_the_next_session(
+    quick_eve: Launcher, undisturbed: Rows
+) -> None:
     """It runs Monday's keys without a word: no wrong row, but not what was asked for, so the launch refuses."""
-    result = execute(eve, tags={RANGE_START: "2024-03-30|AAA", RANGE_END: "2024-03-30|III"})
+    result = execute(quick_eve, tags={RANGE_START: "2024-03-30|AAA", RANGE_END: "2024-03-30|III"})
     assert result.success
     assert materialised(result) == {f"{LAST}|{symbol}" for symbol in SYMBOLS}
-    rows = last_session.contents(eve)
+    rows = last_session.contents(quick_eve)
     assert_same(last_session.of_daily_job(rows), last_session.of_daily_job(undisturbed))
 
 
-def test_reversed_range_given_to_dagster_fails_and_stores_nothing(eve: Launcher) -> None:
-    before = last_session.contents(eve)
-    result = execute(eve, tags={RANGE_START: f"{LAST}|AAA", RANGE_END: f"{EVE}|III"})
+def test_reversed_range_given_to_dagster_fails_and_stores_nothing(quick_eve: Launcher) -> None:
+    before = last_session.contents(quick_eve)
+    result = execute(quick_eve, tags={RANGE_START: f"{LAST}|AAA", RANGE_END: f"{EVE}|III"})
     assert (
         failure(result)
         == "CalendarError: the run has no session: its range of partition keys is reversed or empty"
     )
-    assert_same(last_session.contents(eve), before)
+    assert_same(last_session.contents(quick_eve), before)
 
 
-def test_range_with_a_stranger_given_to_dagster_is_an_error(eve: Launcher) -> None:
+def test_range_with_a_stranger_given_to_dagster_is_an_error(quick_eve: Launcher) -> None:
     with pytest.raises(dg.DagsterInvalidInvocationError, match="ZZZ"):
-        execute(eve, tags={RANGE_START: f"{LAST}|AAA", RANGE_END: f"{LAST}|ZZZ"})
+        execute(quick_eve, tags={RANGE_START: f"{LAST}|AAA", RANGE_END: f"{LAST}|ZZZ"})
 
 
 @pytest.mark.parametrize("day", ["2034-01-06", "2099-01-06"])
-def test_future_range_given_to_dagster_fails_and_stores_nothing(eve: Launcher, day: str) -> None:
+def test_future_range_given_to_dagster_fails_and_stores_nothing(quick_eve: Launcher, day: str) -> None:
     """Where the window has no end Dagster accepts any day to come; the assets do not."""
-    folder = last_session.folder_of(eve)
-    endless = small_market.launcher(folder, now=NOW, trading_days={"start": EVE, "end": None})
+    folder = last_session.folder_of(quick_eve)
+    endless = small_market.memory_launcher(folder, now=NOW, trading_days={"start": EVE, "end": None})
     before = last_session.contents(endless)
     result = execute(endless, tags={RANGE_START: f"{day}|AAA", RANGE_END: f"{day}|III"})
     assert failure(result).startswith(f"CalendarError: the session {day} has not closed yet")

@@ -481,6 +481,17 @@ def test_a_corrupt_log_is_a_store_error(filled: Lake) -> None:
         filled.scan("bars")
 
 
+@pytest.mark.parametrize("folder", ["with blank", "fünf", "100%", "x#y?z"])
+def test_any_folder_name_will_do(tmp_path: Path, folder: str) -> None:
+    lake = Lake(tmp_path / folder / "lake")
+    frame = bars(SYMBOLS, JANUARY)
+    write(lake, frame)
+    write(lake, frame.filter(pl.col("symbol") == "AMD"), symbols=["AMD"])
+    assert stored(lake).equals(in_order(frame))
+    assert stored(lake, version=lake.version("bars")).equals(in_order(frame))
+    assert lake.dataset("bars").count_rows() == len(frame)
+
+
 def test_a_session_later_than_the_window_is_not_seen(filled: Lake) -> None:
     assert stored(filled, end=JANUARY[0] - timedelta(days=1)).height == 0
     assert stored(filled, start=JANUARY[3] + timedelta(days=1)).height == 0

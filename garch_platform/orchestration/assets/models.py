@@ -94,7 +94,7 @@ def garch_models(
     return dg.Output(
         rows,
         metadata={
-            "persistence_histogram": chart,
+            "persistence": chart,
             "lake_version_read": version or 0,
             "failed": len(failed),
         },

@@ -32,8 +32,8 @@ def pair_rankings(
             ranked = _rank(workspace, window, sector, day)
             tables.append(ranked)
             passed = ranked.filter("passed")
-            if context.has_partition_key or not passed.is_empty():
-                metadata = _shown(window, passed)
+            if context.has_partition_key or not passed.is_empty() or not metadata:
+                metadata = _shown(window, ranked)
             shown = {"pairs": len(ranked), "passed": len(passed), "status": "ok"}
             context.add_asset_metadata(shown, partition_key=keys.key(sector, day))
     return dg.Output(pl.concat(tables), metadata=metadata)
@@ -86,11 +86,16 @@ def _excluded(workspace: Workspace, window: Window, day: date) -> dict[str, str]
     }
 
 
-def _shown(window: Window, passed: pl.DataFrame) -> dict[str, Any]:
+def _shown(window: Window, ranked: pl.DataFrame) -> dict[str, Any]:
+    """The best pairs and the spread of the first; where none passes every gate, the nearest ones."""
     metadata: dict[str, Any] = {"lake_version_read": window.version or 0}
-    if passed.is_empty():
+    order = {"rank": False, "score": True, "symbol_1": False, "symbol_2": False}
+    best_pairs = ranked.drop_nulls("score").sort(
+        list(order), descending=list(order.values()), nulls_last=True
+    )
+    if best_pairs.is_empty():
         return metadata
-    best = passed.sort("rank").row(0, named=True)
+    best = best_pairs.row(0, named=True)
     panel = window.log_closes.select("timestamp", y=best["symbol_y"], x=best["symbol_x"]).drop_nulls()
     values = spread(
         panel["y"].to_numpy(),
@@ -104,16 +109,18 @@ def _shown(window: Window, passed: pl.DataFrame) -> dict[str, Any]:
         for width in (-2, 0, 2):
             axes.axhline(best["spread_mean"] + width * best["spread_std"], lw=0.6, ls="--", color="grey")
 
+    verdict = "" if best["passed"] else " (not passed)"
     title = (
-        f"{best['symbol_y']} - {best['hedge_ratio']:.3f} {best['symbol_x']}, bands at 2 formation deviations"
+        f"{best['symbol_y']} - {best['hedge_ratio']:.3f} {best['symbol_x']}{verdict}, bands at 2 deviations"
     )
-    top = (
-        passed.sort("rank")
-        .head(10)
-        .select("rank", "symbol_1", "symbol_2", "score", "coint_pvalue", "half_life")
-    )
+    shown = ("rank", "symbol_1", "symbol_2", "score", "coint_pvalue", "half_life")
+    top = best_pairs.head(10).select(shown)
     records = [
-        dg.TableRecord({k: (round(v, 4) if isinstance(v, float) else v) for k, v in row.items()})
+        dg.TableRecord({name: _shown_value(value) for name, value in row.items()})
         for row in top.iter_rows(named=True)
     ]
     return metadata | {"best_spread": plot(draw, title=title), "top_pairs": dg.MetadataValue.table(records)}
+
+
+def _shown_value(value: str | float | None) -> str | float:
+    return "" if value is None else round(value, 4) if isinstance(value, float) else value

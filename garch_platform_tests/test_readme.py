@@ -1,0 +1,196 @@
+"""Every command of README.md runs, its tables are those of the code, and its links lead somewhere."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import pytest
+import yaml
+
+from garch_platform.settings import Settings, load_settings
+from garch_platform_tests import readme_tables
+from garch_platform_tests.conftest import free_port, shell_environment
+
+ROOT = Path(__file__).resolve().parent.parent
+TEXT = (ROOT / "README.md").read_text("utf-8")
+BLOCKS = re.findall(r"^```sh\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+COPIED = (
+    "Makefile",
+    "config",
+    "constraints.txt",
+    "dagster.yaml",
+    "docker",
+    "pyproject.toml",
+    "workspace.yaml",
+)
+SERVING = "make ui\n"
+NOT_RUN = {
+    "make test\n": "it is what runs this test",
+    "POSTGRES_PASSWORD=letters4nd1gits docker compose -f docker/compose.yaml up --build --detach\n": (
+        "test_deployment.py starts the same services with the same commands, without Docker"
+    ),
+}
+DEADLINE = timedelta(seconds=120)
+
+
+def project(folder: Path) -> None:
+    """A fresh clone in ``folder``, whose .venv is this Python's, marked as installed."""
+    for name in COPIED:
+        source = ROOT / name
+        (shutil.copytree if source.is_dir() else shutil.copy2)(source, folder / name)
+    environment = Path(sys.executable).parent.parent
+    (folder / ".venv").mkdir()
+    for entry in environment.iterdir():
+        if entry.name != ".installed":
+            (folder / ".venv" / entry.name).symlink_to(entry)
+    (folder / ".venv" / ".installed").touch()
+
+
+def run(block: str, folder: Path) -> str:
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", block],
+        cwd=folder,
+        env=shell_environment(GARCH_CONFIG=str(folder / "config")),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, f"{block}\nended with {done.returncode}:\n{done.stdout[-3000:]}"
+    return done.stdout
+
+
+def serve(block: str, folder: Path) -> str:
+    """Start a command that goes on until it is interrupted; return the page that it serves."""
+    port = free_port()
+    environment = shell_environment(GARCH_CONFIG=str(folder / "config"), GARCH_UI_PORT=str(port))
+    with (folder / "serving.log").open("wb") as log:
+        process = subprocess.Popen(
+            ["bash", "-c", block],
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    try:
+        return wait_for_page(f"http://127.0.0.1:{port}/", process)
+    finally:
+        os.killpg(process.pid, signal.SIGINT)
+        try:
+            process.wait(timeout=60)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def wait_for_page(url: str, process: subprocess.Popen[bytes]) -> str:
+    end = datetime.now(UTC) + DEADLINE
+    while True:
+        try:
+            with urlopen(url, timeout=5) as answer:  # noqa: S310
+                return str(answer.read().decode())
+        except (URLError, ConnectionError):
+            assert datetime.now(UTC) < end, f"{url} does not answer within {DEADLINE}"
+        try:
+            process.wait(timeout=0.3)
+        except subprocess.TimeoutExpired:
+            continue
+        raise AssertionError(f"the server of {url} ended with {process.returncode}")
+
+
+@pytest.mark.slow
+@pytest.mark.process
+@pytest.mark.timeout(600)
+def test_every_command_runs_in_order(demo_root: Path, tmp_path: Path) -> None:
+    project(tmp_path)
+    shutil.copytree(demo_root, tmp_path / ".garch")
+    printed: dict[str, str] = {}
+    for block in BLOCKS:
+        if block == SERVING:
+            printed[block] = serve(block, tmp_path)
+        elif block not in NOT_RUN:
+            printed[block] = run(block, tmp_path)
+    assert "dagster" in printed[SERVING].lower()
+    assert "nothing to run: everything is there already" in printed["make demo\n"]
+    (read, mine, asked, again) = (
+        printed[block] for block in BLOCKS if "garch " in block and block not in NOT_RUN
+    )
+    assert "ticker,day,last\nCVX,2018-01-02," in read
+    assert "5 runs in" in mine
+    assert "Top pairs of 2022-12-28" in mine
+    assert "15 pairs" in mine
+    assert re.search(r"^AAPL +True", asked, re.MULTILINE)
+    assert "nothing is stale" in again
+    assert (tmp_path / "closer_look.html").is_file()
+    assert (tmp_path / "pairs.csv").read_text("utf-8").startswith("symbol_1,symbol_2,score\n")
+
+
+def test_what_is_not_run_is_named_with_a_reason() -> None:
+    assert set(NOT_RUN) <= set(BLOCKS)
+    assert SERVING in BLOCKS
+    assert len(BLOCKS) == len(set(BLOCKS)) == 8
+    fences = set(re.findall(r"^```(\w+)", TEXT, re.MULTILINE))
+    assert fences == {"mermaid", "sh", "yaml"}, "a shell command outside ```sh is run by nobody"
+
+
+def test_generated_tables_are_up_to_date() -> None:
+    assert readme_tables.written(TEXT) == TEXT, "run python -m garch_platform_tests.readme_tables"
+
+
+def test_settings_table_has_every_setting_and_its_default() -> None:
+    base = yaml.safe_load((ROOT / "config" / "base.yaml").read_text("utf-8"))
+    listed = {name: (yaml.safe_load(value), meaning) for name, value, meaning in readme_tables.settings()}
+
+    def leaf(name: str) -> object:
+        value: object = base
+        for part in name.split("."):
+            assert isinstance(value, dict)
+            value = value[part]
+        return value
+
+    assert {name: leaf(name) for name in listed} == {name: value for name, (value, _) in listed.items()}
+    sections = {name.split(".")[0] for name in listed}
+    assert sections == set(Settings.model_fields)
+    assert [name for name, (_, meaning) in listed.items() if not meaning] == []
+
+
+@pytest.mark.parametrize("block", re.findall(r"^```yaml\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL))
+def test_settings_shown_are_valid(block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [*os.environ]:
+        if name.startswith("GARCH_"):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "settings.yaml").write_text(block, "utf-8")
+    settings = load_settings(tmp_path)
+    shown = yaml.safe_load(block)
+    assert settings.model_dump(mode="json", include=set(shown), exclude_unset=True)["files"]["label"] == "end"
+    assert settings.formation_timeframe.name == shown["formation"]["timeframe"]
+
+
+def test_messages_of_troubleshooting_are_those_of_the_code() -> None:
+    sources = [*(ROOT / "garch_platform").rglob("*.py"), ROOT / "Makefile"]
+    code = "\n".join(path.read_text("utf-8") for path in sources)
+    joined = re.sub(r'"\s*\n\s*f?"', "", code)
+    table = TEXT.partition("## Troubleshooting")[2].partition("\n## ")[0]
+    messages = re.findall(r"^\| `(.+?)` \|", table, re.MULTILINE)
+    assert len(messages) >= 10
+    assert [message for message in messages if message not in joined] == []
+
+
+def test_links_lead_to_files() -> None:
+    targets = [link for link in re.findall(r"\]\(([^)]+)\)", TEXT) if not link.startswith("http")]
+    assert {"docs/lineage.png", "docs/partitions.png", "LICENSE"} <= set(targets)
+    assert [link for link in targets if not (ROOT / link).is_file()] == []
+    assert len(TEXT.partition("## Two commands")[0].strip().splitlines()) == 5
