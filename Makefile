@@ -19,7 +19,8 @@ venv: $(STAMP) ## create .venv and install the tested set of packages (2-3 minut
 $(STAMP): pyproject.toml constraints.txt
 	@[ -n "$(PYTHON)" ] && "$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "Python 3.11 or newer is needed; name one: make venv PYTHON=/path/to/python3.11"; exit 1; }
-	@[ -x $(BIN)/python ] || "$(PYTHON)" -m venv .venv
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { rm -rf .venv && "$(PYTHON)" -m venv .venv; } || { \
+	  echo "Python's venv module is needed; on Debian: apt-get install python3-venv"; exit 1; }
 	@echo "Installing $$(grep -c == constraints.txt) packages into .venv (2-3 minutes the first time) ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input \
 	  -c constraints.txt -e '.[dev]'

@@ -60,7 +60,9 @@ def main() -> None:
     options = arguments.parse_args()
     folder = options.workspace or Path(tempfile.mkdtemp(prefix="garch-bench-"))
     folder.mkdir(parents=True, exist_ok=True)
-    names = pl.scan_parquet(options.bars).select(pl.col("symbol").cast(pl.String).unique()).collect()["symbol"]
+    names = (
+        pl.scan_parquet(options.bars).select(pl.col("symbol").cast(pl.String).unique()).collect()["symbol"]
+    )
     workspace = Workspace(load_settings(folder))
     entries = [{"symbol": name} | workspace.describe([name]).get(name, {}) for name in sorted(names)]
     directory = pl.DataFrame(entries, schema_overrides={"sector": pl.String})
@@ -97,11 +99,15 @@ def main() -> None:
     print(f"bars in the lake: {coverage['rows'].sum():,} before the session")
     print("after the second pass:", "nothing changed" if contents(workspace) == before else "CHANGED")
     ranked = workspace.database.read_table("pair_rankings")
-    print(f"pairs: {len(ranked)} in {len(sectors)} sectors, {ranked['passed'].sum()} passed the classic gates")
+    print(
+        f"pairs: {len(ranked)} in {len(sectors)} sectors, {ranked['passed'].sum()} passed the classic gates"
+    )
     fits = workspace.database.read_table("garch_models").group_by("distribution", "status").len()
     print("fits:", ", ".join(f"{d} {s} {n}" for d, s, n in sorted(fits.iter_rows())))
     rejected = workspace.database.read_table("rejections").group_by("reason").len().sort("reason")
-    print("rejected bars:", ", ".join(f"{reason} {count}" for reason, count in rejected.iter_rows()) or "none")
+    print(
+        "rejected bars:", ", ".join(f"{reason} {count}" for reason, count in rejected.iter_rows()) or "none"
+    )
 
 
 if __name__ == "__main__":

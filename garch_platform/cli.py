@@ -76,12 +76,6 @@ def _options(
     _State.workspace = workspace
 
 
-@app.command(rich_help_panel=MEND)
-def version() -> None:
-    """Print the version."""
-    console.print(__version__)
-
-
 @app.command(rich_help_panel=START)
 def init() -> None:
     """Create the workspace: settings.yaml to edit, inbox, database, DAGSTER_HOME."""
@@ -185,6 +179,29 @@ def refresh(
     _run_all(launcher, plan.runs)
 
 
+@app.command("advance-start", rich_help_panel=MEND)
+def advance_start() -> None:
+    """After trading_days.start was moved: hand the sessions before it to the bulk past and load it again."""
+    workspace = _workspace()
+    workspace.prepare()
+    moved = workspace.advance_start()
+    start = workspace.settings.trading_days.start
+    console.print(f"{len(moved)} symbols: the bulk past now ends before {start}")
+    if moved:
+        launcher = _launcher(workspace)
+        launcher.prepare()
+        _run_all(launcher, launcher.planner.history(moved))
+
+
+@app.command(rich_help_panel=MEND)
+def maintain(
+    before: Annotated[str, typer.Option(help="Compact periods that ended before.", metavar="YYYY-MM-DD")],
+) -> None:
+    """Compact the lake's closed periods and drop files past reproducibility_days; rows do not change."""
+    for table in _workspace().lake.maintain(_day(before)):
+        console.print(table)
+
+
 @app.command(rich_help_panel=LOOK)
 def rank(
     date: Annotated[str | None, typer.Option(help="Session; the last one ranked if left out.")] = None,
@@ -285,6 +302,12 @@ def sql(
         sys.stdout.write(rows.write_csv())
     else:
         _show_frame(rows, title=f"{len(rows):,} rows")
+
+
+@app.command(rich_help_panel=MEND)
+def version() -> None:
+    """Print the version."""
+    console.print(__version__)
 
 
 @symbols_app.command("list")

@@ -5,6 +5,7 @@ A thin, cached face over ``exchange_calendars`` (https://github.com/gerrymanoim/
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property, lru_cache
 from typing import Any
@@ -141,14 +142,15 @@ class TradingCalendar:
         ).alias("timestamp")
 
     def bars_per_year(self, timeframe: Timeframe) -> float:
-        """Bars in a trading year: 252 sessions times the bars of a full session (6.5 h on XNYS).
+        """Bars in a trading year: 252 sessions times the bars of a full session.
 
-        252 is the usual convention; a full session is the calendar's most frequent length.
+        252 is the usual convention; a full session is the calendar's most frequent length (6.5 h on
+        XNYS). A last bar that is cut short by the close counts as one: 7 hourly bars a session.
         """
         if timeframe.is_daily:
             return 252.0
         minutes = (self.schedule["close_at"] - self.schedule["open_at"]).dt.total_minutes().mode()[0]
-        return 252.0 * minutes / timeframe.minutes
+        return 252.0 * math.ceil(minutes / timeframe.minutes)
 
 
 @lru_cache(maxsize=4)

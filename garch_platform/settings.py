@@ -156,7 +156,6 @@ class Files(_Section):
     label: Literal["start", "end"]
     adjustment: Literal["raw", "split", "all"]
     feed: str
-    regular_hours: bool
     resample: str | None
 
 
@@ -233,14 +232,13 @@ class Settings(BaseSettings):
 
     @property
     def lake_url(self) -> str:
-        """Folder or object-store URL of the lake."""
-        return self.storage.lake_url or str(self.workspace / "lake")
+        """Folder or object-store URL of the lake; a demo's is always its own folder."""
+        return (not self.demo and self.storage.lake_url) or str(self.workspace / "lake")
 
     @property
     def database_url(self) -> str:
-        """SQLAlchemy URL of the platform's own tables (psycopg 3 for PostgreSQL)."""
-        url = self.storage.database_url or f"sqlite:///{self.workspace / 'garch.db'}"
-        return url.replace("postgresql://", "postgresql+psycopg://", 1)
+        """SQLAlchemy URL of the platform's own tables; a demo's is always SQLite in its own folder."""
+        return (not self.demo and self.storage.database_url) or f"sqlite:///{self.workspace / 'garch.db'}"
 
     @property
     def files_path(self) -> Path:

@@ -42,6 +42,9 @@ ASSETS = (
     "garch_models",
     "pair_rankings",
 )
+PICTURES = ("lineage", "partitions", "report")
+"""Screenshots that README.md shows."""
+
 SERVER_DEADLINE = timedelta(seconds=120)
 PAGE_DEADLINE_MS = 60_000
 expect.set_options(timeout=PAGE_DEADLINE_MS)
@@ -124,9 +127,10 @@ def page(browser: Browser) -> Iterator[Page]:
 @pytest.fixture
 def keep(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[[Page, str, float], None]:
     """Save a screenshot and print how long its page took."""
-    folder = Path(os.environ.get("GARCH_SCREENSHOTS") or tmp_path)
+    wanted = os.environ.get("GARCH_SCREENSHOTS")
 
     def save(page: Page, name: str, began: float) -> None:
+        folder = Path(wanted) if wanted and name in PICTURES else tmp_path
         with capsys.disabled():
             print(f"\n{name}: {time.monotonic() - began:.1f} s")
         folder.mkdir(parents=True, exist_ok=True)
@@ -152,10 +156,15 @@ def test_lineage_page_names_every_asset(
     node(page, "models").click()
     expect(node(page, "garch_models")).to_be_visible()
 
+    page.set_viewport_size({"width": 2000, "height": 880})
+    page.get_by_text("Hide navigation").click()
     expanded = "%2C".join(f"global%40global%3A{group}" for group in GROUPS)
     page.goto(f"{url}/asset-groups?expanded={expanded}")
     for asset in ASSETS:
         expect(node(page, asset)).to_be_visible()
+    expect(page.get_by_text("220 partitions")).to_have_count(4)
+    expect(page.get_by_text("22 partitions", exact=True)).to_have_count(2)
+    expect(page.get_by_text("100% filled")).to_have_count(3)
     keep(page, "lineage", began)
 
 
@@ -171,6 +180,8 @@ def test_partitions_page_shows_symbols_by_days(
     page.get_by_text("2022-12-27", exact=True).first.click()
     page.get_by_text("KO", exact=True).first.click()
     expect(page.get_by_text("2022-12-27|KO").first).to_be_visible()
+    expect(page.get_by_text("Materialized", exact=True)).to_be_visible()
+    expect(page.get_by_text("lake_version_read")).to_be_visible()
     keep(page, "partitions", began)
 
 

@@ -110,7 +110,7 @@ def test_last_closed_reads_any_zone_but_no_naive_time() -> None:
 
 @pytest.mark.parametrize(
     ("timeframe", "per_year"),
-    [("1Min", 252 * 390), ("5Min", 252 * 78), ("15Min", 252 * 26), ("1Hour", 252 * 6.5), ("1Day", 252)],
+    [("1Min", 252 * 390), ("5Min", 252 * 78), ("15Min", 252 * 26), ("1Hour", 252 * 7), ("1Day", 252)],
 )
 def test_bars_per_year_follow_the_timeframe(timeframe: str, per_year: float) -> None:
     assert NYSE.bars_per_year(Timeframe.parse(timeframe)) == per_year

@@ -119,7 +119,15 @@ def test_stores_may_stand_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GARCH_STORAGE__DATABASE_URL", "postgresql://garch:secret@db:5432/garch")
     settings = load_settings()
     assert settings.lake_url == "s3://bucket/garch"
-    assert settings.database_url == "postgresql+psycopg://garch:secret@db:5432/garch"
+    assert settings.database_url == "postgresql://garch:secret@db:5432/garch"
+
+
+def test_a_demo_keeps_its_own_stores(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("GARCH_STORAGE__LAKE_URL", "s3://bucket/garch")
+    monkeypatch.setenv("GARCH_STORAGE__DATABASE_URL", "postgresql://garch:secret@db:5432/garch")
+    settings = load_settings(tmp_path, demo=True)
+    assert settings.lake_url == str(tmp_path / "lake")
+    assert settings.database_url == f"sqlite:///{tmp_path / 'garch.db'}"
 
 
 def test_formation_may_resample_the_bars() -> None:

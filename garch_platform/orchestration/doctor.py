@@ -156,7 +156,9 @@ def _keys(workspace: Workspace, now: datetime) -> Iterator[Finding]:
         "partition keys",
         "ok" if fine else "warning",
         f"{count:,} symbol x session keys (advised limit {window.max_keys:,})",
-        "" if fine else "advance trading_days.start: earlier sessions then count as bulk past",
+        ""
+        if fine
+        else "move trading_days.start on, then `garch advance-start`: earlier sessions become bulk past",
     )
 
 

@@ -40,7 +40,8 @@ UNFINISHED = (
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """How one run ended; ``run_id`` is empty for a run that was left out, ``message`` says why it failed."""
+    """How one run ended; ``run_id`` is empty for a run that was left out, ``message`` says
+    why it failed, or what it warns of."""
 
     planned: KeyRange
     run_id: str
@@ -69,7 +70,8 @@ class Launcher:
     def instance(self) -> dg.DagsterInstance:
         """The Dagster instance in the workspace's DAGSTER_HOME."""
         home = prepare_dagster_home(
-            self.workspace.settings.dagster_home, postgres_url=os.environ.get(POSTGRES_URL_VARIABLE)
+            self.workspace.settings.dagster_home,
+            postgres_url=None if self.workspace.settings.demo else os.environ.get(POSTGRES_URL_VARIABLE),
         )
         os.environ["DAGSTER_HOME"] = str(home)
         return dg.DagsterInstance.from_config(str(home))
@@ -78,7 +80,9 @@ class Launcher:
     def planner(self) -> RequestPlanner:
         """Plans requests as of now."""
         now = self._now or datetime.now(UTC)
-        return RequestPlanner(self.workspace.settings, self.location.partitions, self.instance, now)
+        return RequestPlanner(
+            self.workspace.settings, self.location.partitions, self.instance, now, self.workspace.retired()
+        )
 
     def prepare(self) -> tuple[list[str], list[str]]:
         """Migrate the database, write DAGSTER_HOME, bring symbols and keys in line with the registry.
@@ -88,6 +92,7 @@ class Launcher:
         """
         self.workspace.prepare()
         changes = self.workspace.sync_symbols(self._now)
+        self.workspace.require_start()
         wanted = self.workspace.registry.entries()["symbol"].to_list()
         present = self.instance.get_dynamic_partitions(SYMBOLS_NAME)
         added = [symbol for symbol in wanted if symbol not in present]
@@ -134,13 +139,15 @@ class Launcher:
                 "wait for it to end, or see its runs in the UI (`garch ui`)"
             ) from None
         failed: list[KeyRange] = []
-        with lock:
+        try:
             for one in planned:
                 cause = next((other for other in failed if one.builds_on(other)), None)
                 outcome = self._run(one) if cause is None else _left_out(one, cause)
                 if not outcome.success:
                     failed.append(one)
                 yield outcome
+        finally:
+            lock.release()
 
     def _run(self, planned: KeyRange) -> RunOutcome:
         job = self.location.definitions.resolve_job_def(planned.job)
@@ -148,7 +155,8 @@ class Launcher:
         result = job.execute_in_process(
             instance=self.instance, tags=planned.tags | place, run_config=QUIET, raise_on_error=False
         )
-        return RunOutcome(planned, result.run_id, result.success, "" if result.success else failure(result))
+        message = _warnings(result) if result.success else failure(result)
+        return RunOutcome(planned, result.run_id, result.success, message)
 
     def stale_plan(self) -> list[KeyRange]:
         """Runs that bring every stale result up to date: bulk past, then days and rankings, oldest first.
@@ -170,6 +178,15 @@ class Launcher:
 
 def _left_out(planned: KeyRange, cause: KeyRange) -> RunOutcome:
     return RunOutcome(planned, "", False, f"left out, because {cause.job} {cause.label} failed")
+
+
+def _warnings(result: dg.ExecuteInProcessResult) -> str:
+    """What the checks of a successful run ask a person to look at: unreadable files, bars that were kept."""
+    return "\n".join(
+        f"{one.asset_key.to_user_string()}: {one.description}"
+        for one in result.get_asset_check_evaluations()
+        if not one.passed and one.description
+    )
 
 
 def failure(result: dg.ExecuteInProcessResult) -> str:

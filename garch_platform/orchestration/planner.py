@@ -6,8 +6,8 @@ range tags silently (a Saturday, a reversed range, a future day), so they are re
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence, Set
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 
 import dagster as dg
@@ -77,6 +77,7 @@ class RequestPlanner:
         settings: the workspace's settings.
         partitions: its partitions.
         instance: the Dagster instance that stores the dynamic symbol keys.
+        retired: symbols that have stopped trading, each with the first day without it.
         now: the moment of asking (timezone-aware): sessions that close later are refused.
     """
 
@@ -84,6 +85,7 @@ class RequestPlanner:
     partitions: Partitions
     instance: dg.DagsterInstance
     now: datetime
+    retired: Mapping[str, date] = field(default_factory=dict)
 
     def symbol_keys(self) -> list[str]:
         """The dynamic symbol keys in Dagster's own order."""
@@ -91,7 +93,8 @@ class RequestPlanner:
 
     def history(self, symbols: Sequence[str] | None = None) -> list[KeyRange]:
         """Runs of the history job: neighbouring keys, at most ``storage.history_batch`` a run."""
-        return [run for stretch in self._stretches(symbols) for run in self.history_batches(stretch)]
+        chosen = self._chosen(symbols)
+        return [run for stretch in self._stretches(chosen) for run in self.history_batches(stretch)]
 
     def history_batches(self, keys: Sequence[str]) -> list[KeyRange]:
         """Neighbouring ``keys`` in runs that a machine's memory can hold."""
@@ -100,12 +103,15 @@ class RequestPlanner:
         return [KeyRange(HISTORY_JOB, batch[0], batch[-1], batch) for batch in batches]
 
     def daily(self, start: date, end: date, symbols: Sequence[str] | None = None) -> list[KeyRange]:
-        """Runs of the daily job, one a session and stretch of symbols, oldest first."""
-        stretches = self._stretches(symbols)
+        """Runs of the daily job, one a session and stretch of symbols, oldest first.
+
+        A symbol has no run on the day of its retirement or later.
+        """
+        chosen = self._chosen(symbols)
         return [
             KeyRange(DAILY_JOB, f"{day}|{names[0]}", f"{day}|{names[-1]}", tuple(names), day)
             for day in self.sessions(start, end)
-            for names in stretches
+            for names in self._stretches({name for name in chosen if self.retired.get(name, date.max) > day})
         ]
 
     def ranking(self, start: date, end: date, sectors: Sequence[str] | None = None) -> list[KeyRange]:
@@ -151,18 +157,23 @@ class RequestPlanner:
             raise CalendarError(f"the session {end} has not closed yet; the last closed session is {closed}")
         return calendar.sessions(start, end)
 
-    def _stretches(self, symbols: Iterable[str] | None) -> list[list[str]]:
+    def _chosen(self, symbols: Iterable[str] | None) -> set[str]:
         keys = self.symbol_keys()
         if not keys:
             raise SymbolError("no symbol is registered; run `garch symbols add SYMBOL` first")
-        wanted = set(keys) if symbols is None else set(symbols)
-        unknown = sorted(wanted - set(keys))
+        chosen = set(keys) if symbols is None else set(symbols)
+        unknown = sorted(chosen - set(keys))
         if unknown:
             raise SymbolError(
                 f"symbols {', '.join(unknown)} are not registered in this workspace; "
                 "run `garch symbols add SYMBOL`, or see `garch symbols list`"
             )
-        if not wanted:
+        if not chosen:
             raise SymbolError("the list of symbols is empty; name at least one, or leave it out for all")
-        positions = [number for number, key in enumerate(keys) if key in wanted]
+        return chosen
+
+    def _stretches(self, chosen: set[str]) -> list[list[str]]:
+        """``chosen`` as runs of keys that are neighbours in Dagster's order."""
+        keys = self.symbol_keys()
+        positions = [number for number, key in enumerate(keys) if key in chosen]
         return [keys[first : last + 1] for first, last in contiguous(positions)]

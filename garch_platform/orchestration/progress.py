@@ -53,6 +53,9 @@ def run_plan(launcher: Launcher, runs: Sequence[KeyRange], console: Console) -> 
                 continue
             if not console.is_terminal:
                 console.print(f"{number:>4}/{len(runs)}  {_named(outcome.planned)}", highlight=False)
+            if outcome.success and outcome.message:
+                console.print(f"[yellow]warning[/] {_named(outcome.planned)}:")
+                console.print(outcome.message, markup=False, highlight=False, soft_wrap=True)
             if not outcome.success:
                 failed.append(outcome)
                 console.print(f"[red]failed[/] {_named(outcome.planned)}, run {outcome.run_id}")

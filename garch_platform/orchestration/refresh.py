@@ -50,9 +50,7 @@ def refresh_plan(
             f"nothing to run: the last closed session with bars is {last}, before trading_days.start {first}; "
             f"set an earlier one in {planner.settings.workspace / 'settings.yaml'}, or bring newer bars"
         )
-    retired = _history_only(launcher)
-    active = [symbol for symbol in planner.symbol_keys() if symbol not in retired]
-    daily = planner.daily(first, last, active)
+    daily = planner.daily(first, last)
     ranking = planner.ranking(first, last)
     planned = [*history, *daily, *ranking]
     if again:
@@ -86,11 +84,5 @@ def failed_symbols(launcher: Launcher, day: date) -> list[str]:
     database = launcher.workspace.database
     fits = database.read_table("garch_models", fit_date=[day])
     fine = set(fits.filter(fits["status"] != "failed")["symbol"])
-    retired = _history_only(launcher)
-    return [s for s in launcher.planner.symbol_keys() if s not in fine and s not in retired]
-
-
-def _history_only(launcher: Launcher) -> set[str]:
-    start = launcher.workspace.settings.trading_days.start
-    retired = launcher.workspace.symbols().drop_nulls("retired_at")
-    return set(retired.filter(retired["retired_at"].dt.date() <= start)["symbol"])
+    planned = launcher.planner.daily(day, day)
+    return [symbol for run in planned for symbol in run.names if symbol not in fine]

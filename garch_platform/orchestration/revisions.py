@@ -17,10 +17,20 @@ from garch_platform.orchestration.windows import Window, read_panel
 from garch_platform.orchestration.workspace import Workspace
 from garch_platform.quant.bar_hash import content_hash
 
-__all__ = ["ABSENT", "record_revisions", "stale_dates", "stale_results", "stored_bars"]
+__all__ = [
+    "ABSENT",
+    "record_late_features",
+    "record_revisions",
+    "stale_dates",
+    "stale_results",
+    "stored_bars",
+]
 
 ABSENT = "absent"
 """Hash that stands for "no bars"."""
+
+LATE = "late"
+"""Hash that stands for features that were computed after those of a later session."""
 
 StaleRow = tuple[str, str, date, str]
 STALE_SCHEMA = {"asset": pl.String, "name": pl.String, "date": pl.Date, "reason": pl.String}
@@ -49,39 +59,76 @@ def record_revisions(
     For bulk history only the first changed session of a symbol is kept. The rows are
     written before the bars are, so that a run killed in between leaves its trace.
     """
-    timeframe = workspace.settings.timeframe.name
     old = content_hash(stored_bars(workspace, keys)).rename({"content_hash": "old_hash"})
     new = content_hash(incoming).rename({"content_hash": "new_hash"})
     changed = (
         old.join(new, on=["symbol", "session_date"], how="full", coalesce=True)
         .with_columns(pl.col("old_hash", "new_hash").fill_null(ABSENT))
         .filter(pl.col("old_hash") != pl.col("new_hash"))
-        .join(_computed(workspace, timeframe), on="symbol")
+        .join(_computed(workspace), on="symbol")
         .filter(pl.col("session_date") <= pl.col("last_session"))
         .sort("symbol", "session_date")
     )
     if not keys.dates:
         changed = changed.group_by("symbol", maintain_order=True).first()
-    rows = changed.select(
-        "symbol",
-        "session_date",
-        "old_hash",
-        "new_hash",
-        timeframe=pl.lit(timeframe),
-        asset=pl.lit(asset),
-        detected_at=pl.lit(datetime.now(UTC)).cast(pl.Datetime("us", "UTC")),
+    return _record(workspace, changed, asset)
+
+
+def record_late_features(workspace: Workspace, keys: KeySet, computed: pl.DataFrame) -> pl.DataFrame:
+    """Record the sessions whose features arrive after later ones: what rests on those lacked them.
+
+    Bars that were stored in time, by a run that ended before its features, change no bar when the run is
+    repeated, so `record_revisions` cannot see them.
+    """
+    stored = workspace.lake.scan(
+        "features",
+        timeframe=workspace.settings.timeframe.name,
+        symbols=list(keys.names),
+        start=keys.start,
+        end=keys.end,
+        columns=["symbol", "session_date"],
+    )
+    late = (
+        computed.select("symbol", "session_date")
+        .unique()
+        .join(stored.unique().collect(), on=["symbol", "session_date"], how="anti")
+        .join(_computed(workspace), on="symbol")
+        .filter(pl.col("session_date") < pl.col("last_session"))
+        .with_columns(old_hash=pl.lit(ABSENT), new_hash=pl.lit(LATE))
+        .sort("symbol", "session_date")
+    )
+    return _record(workspace, late, "features")
+
+
+def _record(workspace: Workspace, changed: pl.DataFrame, asset: str) -> pl.DataFrame:
+    """Insert the changes (symbol, session_date, old_hash, new_hash) that are not the last known of their session."""
+    key = ["symbol", "session_date"]
+    known = workspace.database.read_table("revisions", symbol=changed["symbol"].unique().to_list())
+    newest = known.sort("id").group_by(key).last().select(*key, "old_hash", "new_hash")
+    counts = known.group_by(*key, "old_hash", "new_hash").agg(occurrence=pl.len().cast(pl.Int64))
+    hashes = [*key, "old_hash", "new_hash"]
+    rows = (
+        changed.join(newest, on=hashes, how="anti")
+        .join(counts, on=hashes, how="left")
+        .select(
+            *hashes,
+            pl.col("occurrence").fill_null(0),
+            timeframe=pl.lit(workspace.settings.timeframe.name),
+            asset=pl.lit(asset),
+            detected_at=pl.lit(datetime.now(UTC)).cast(pl.Datetime("us", "UTC")),
+        )
     )
     if not rows.is_empty():
         workspace.database.insert_missing("revisions", rows)
     return rows
 
 
-def _computed(workspace: Workspace, timeframe: str) -> pl.DataFrame:
+def _computed(workspace: Workspace) -> pl.DataFrame:
     """The sessions of each symbol for which results may exist: those with features, and later verdicts."""
     verdicts = workspace.database.read_table("variance_stability_tracking")
     last = verdicts.group_by("symbol").agg(last_verdict=pl.col("test_date").max())
     return (
-        workspace.lake.coverage("features", timeframe)
+        workspace.lake.coverage("features", workspace.settings.timeframe.name)
         .join(last, on="symbol", how="left")
         .with_columns(last_session=pl.max_horizontal("last_session", "last_verdict"))
         .select("symbol", "first_session", "last_session")

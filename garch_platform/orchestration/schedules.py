@@ -30,7 +30,9 @@ def build_schedules(workspace: Workspace, partitions: Partitions) -> list[dg.Sch
             yield dg.SkipReason(f"{today} is not a session of {workspace.calendar.name}")
             return
         previous = workspace.calendar.previous(today)
-        planner = RequestPlanner(workspace.settings, partitions, context.instance, moment)
+        planner = RequestPlanner(
+            workspace.settings, partitions, context.instance, moment, workspace.retired()
+        )
         try:
             planned = planner.daily(previous, previous)
         except (CalendarError, SymbolError) as reason:

@@ -8,27 +8,27 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date, datetime
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import polars as pl
-from sqlalchemy import select
 
-from garch_platform.errors import GarchPlatformError, SourceError
+from garch_platform.orchestration.arrivals import changed_bars, changed_files, live_sessions
 from garch_platform.orchestration.jobs import DAILY_JOB, HISTORY_JOB, RANKING_JOB
-from garch_platform.orchestration.partitions import KeySet, Partitions
-from garch_platform.orchestration.planner import RANGE_END, RANGE_START, RequestPlanner
+from garch_platform.orchestration.partitions import KeySet, Partitions, contiguous
+from garch_platform.orchestration.planner import RANGE_END, RANGE_START, KeyRange, RequestPlanner
 from garch_platform.orchestration.revisions import stale_dates
-from garch_platform.orchestration.workspace import PROMOTED_SOURCES, Workspace
-from garch_platform.sessions import LAST_DAY
-from garch_platform.sources.bar_file import bar_paths
-from garch_platform.store.schema import METADATA
+from garch_platform.orchestration.workspace import Workspace
 
-__all__ = ["build_sensors", "changed_files", "new_bar_sessions"]
+__all__ = ["build_sensors", "catch_up"]
 
 INTERVAL_SECONDS = 30
-MARKET_DATA = METADATA.tables["market_data"]
+UNDER_WAY = (
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+)
 
 
 def build_sensors(
@@ -37,69 +37,52 @@ def build_sensors(
     """The four sensors of one workspace; ``jobs`` by name, ``clock`` gives the moment of looking."""
 
     def planner(instance: dg.DagsterInstance) -> RequestPlanner:
-        return RequestPlanner(workspace.settings, partitions, instance, clock())
+        return RequestPlanner(workspace.settings, partitions, instance, clock(), workspace.retired())
 
     @dg.sensor(
         name="new_symbols_sensor",
-        job_name=HISTORY_JOB,
+        jobs=[jobs[HISTORY_JOB], jobs[DAILY_JOB]],
         minimum_interval_seconds=INTERVAL_SECONDS,
-        description="Registry changed: add and retire symbol keys, load the past of the new ones.",
+        description="Registry changed: add and retire symbol keys; load the past and the missed sessions of new ones.",
     )
     def new_symbols_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         workspace.sync_symbols(clock())
-        wanted = workspace.registry.entries()["symbol"].to_list()
-        keys = planner(context.instance).symbol_keys()
-        added = [symbol for symbol in wanted if symbol not in keys]
-        removed = [key for key in keys if key not in wanted]
-        if not added and not removed:
-            return dg.SkipReason("the registry and the symbol keys agree")
-        changes: list[dg.AddDynamicPartitionsRequest | dg.DeleteDynamicPartitionsRequest] = []
-        requests: list[dg.RunRequest] = []
-        if added:
-            changes.append(partitions.symbols.build_add_request(added))
-            batches = planner(context.instance).history_batches(added)
-            requests = [
-                run.run_request(f"history:{run.first}:{run.last}:{context.cursor or 0}") for run in batches
-            ]
-        if removed:
-            changes.append(partitions.symbols.build_delete_request(removed))
-        return dg.SensorResult(
-            run_requests=requests,
-            dynamic_partitions_requests=changes,
-            cursor=str(int(context.cursor or 0) + 1),
+        return _follow_registry(
+            context, planner(context.instance), workspace.registry.entries()["symbol"].to_list()
         )
 
     @dg.sensor(
         name="new_bars_sensor",
-        job_name=DAILY_JOB,
+        jobs=[jobs[HISTORY_JOB], jobs[DAILY_JOB]],
         minimum_interval_seconds=INTERVAL_SECONDS,
-        description="New rows in market_data or new files in the inbox: run the closed sessions they belong to.",
+        description="New rows in market_data, or bars in the inbox that the lake lacks: run their closed sessions.",
     )
     def new_bars_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         state = json.loads(context.cursor or "{}")
         files, seen_files = changed_files(workspace, state.get("files", {}))
-        live, last_id = _live_sessions(workspace, state.get("market_data_id", 0))
+        live, seen_live = live_sessions(workspace, state)
         asked = planner(context.instance)
-        arrived = (
-            new_bar_sessions(workspace, files)
-            | live
-            | {date.fromisoformat(d) for d in state.get("waiting", [])}
+        keys = asked.symbol_keys()
+        if not keys:
+            return dg.SkipReason("no symbol is registered; run `garch symbols add SYMBOL` first")
+        past, sessions = changed_bars(workspace, files, keys)
+        waiting = {date.fromisoformat(day) for day in state.get("waiting", [])}
+        window = workspace.settings.trading_days
+        inside = sorted(
+            day
+            for day in sessions | live | waiting
+            if day >= window.start and (window.end is None or day <= window.end)
         )
         closed = workspace.calendar.last_closed(asked.now)
-        window = workspace.settings.trading_days
-        inside = sorted(d for d in arrived if d >= window.start and (window.end is None or d <= window.end))
-        ready = [day for day in inside if day <= closed]
         cursor = {
-            "market_data_id": last_id,
+            **seen_live,
             "files": seen_files,
             "waiting": [str(day) for day in inside if day > closed],
         }
-        stamp = f"{last_id}:{_fingerprint(seen_files)}"
-        requests = [
-            run.run_request(f"bars:{run.first}:{run.last}:{stamp}")
-            for day in ready
-            for run in asked.daily(day, day)
-        ]
+        runs = asked.history(sorted(past)) if past else []
+        runs += [run for day in inside if day <= closed for run in asked.daily(day, day)]
+        stamp = _fingerprint({**seen_live, **seen_files})
+        requests = [run.run_request(f"bars:{run.first}:{run.last}:{stamp}") for run in runs]
         return dg.SensorResult(
             run_requests=requests,
             cursor=json.dumps(cursor),
@@ -113,6 +96,11 @@ def build_sensors(
         description="Stored bars were revised: run every later session of the symbol again, in order.",
     )
     def revision_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        busy = context.instance.get_runs_count(dg.RunsFilter(job_name=DAILY_JOB, statuses=list(UNDER_WAY)))
+        if busy:
+            return dg.SkipReason(
+                f"{busy} daily runs are under way; what they revise is planned when they end"
+            )
         last = int(context.cursor or 0)
         found = workspace.database.read_table("revisions").filter(pl.col("id") > last)
         if found.is_empty():
@@ -146,50 +134,53 @@ def build_sensors(
     return [new_symbols_sensor, new_bars_sensor, revision_sensor, ranking_sensor]
 
 
-def changed_files(
-    workspace: Workspace, seen: dict[str, list[int]]
-) -> tuple[list[Path], dict[str, list[int]]]:
-    """Files of the inbox whose size or modification time is not the one in ``seen``, and the new state."""
-    if workspace.settings.universe.source != "files":
-        return [], {}
-    try:
-        found = bar_paths(workspace.settings.files_path)
-    except SourceError:
-        return [], {}
-    state = {str(path): [path.stat().st_size, path.stat().st_mtime_ns] for path in found}
-    return [path for path in found if seen.get(str(path)) != state[str(path)]], state
-
-
-def new_bar_sessions(workspace: Workspace, files: Sequence[Path]) -> set[date]:
-    """Sessions of the daily window for which ``files`` hold bars of registered symbols.
-
-    A file that cannot be read is reported and left for its next change; the others go on.
-    """
-    symbols = workspace.registry.entries()["symbol"].to_list()
-    window = workspace.settings.trading_days
-    days: set[date] = set()
-    for path in files:
-        try:
-            bars = workspace.files_source(path).fetch(symbols, window.start, window.end or LAST_DAY)
-        except GarchPlatformError as error:
-            dg.get_dagster_logger().error("%s is left out: %s", path, error)
-            continue
-        days |= set(bars["session_date"].drop_nulls())
-    return days
-
-
-def _live_sessions(workspace: Workspace, after: int) -> tuple[set[date], int]:
-    rows = workspace.database.read(
-        select(MARKET_DATA.c.id, MARKET_DATA.c.timestamp, MARKET_DATA.c.data_source, MARKET_DATA.c.is_proxy)
-        .where(MARKET_DATA.c.id > after, MARKET_DATA.c.timeframe == workspace.settings.timeframe.name)
-        .order_by(MARKET_DATA.c.id)
+def _follow_registry(
+    context: dg.SensorEvaluationContext, asked: RequestPlanner, wanted: Sequence[str]
+) -> dg.SensorResult | dg.SkipReason:
+    keys = asked.symbol_keys()
+    added = [symbol for symbol in wanted if symbol not in keys]
+    removed = [key for key in keys if key not in wanted]
+    loaded = context.instance.get_materialized_partitions(dg.AssetKey("feature_history"))
+    state = json.loads(context.cursor or "{}")
+    requested = set(state.get("requested", [])) & set(wanted)
+    fresh = set(added) | {symbol for symbol in wanted if symbol not in loaded and symbol not in requested}
+    order = [key for key in keys if key not in removed] + added
+    changes: list[dg.AddDynamicPartitionsRequest | dg.DeleteDynamicPartitionsRequest] = []
+    if added:
+        changes.append(asked.partitions.symbols.build_add_request(added))
+    if removed:
+        changes.append(asked.partitions.symbols.build_delete_request(removed))
+    if not changes and not fresh:
+        return dg.SkipReason("the registry and the symbol keys agree, and every past is loaded or asked for")
+    looks = state.get("looks", 0) + 1
+    planned = catch_up(asked, order, fresh, _sessions_done(context.instance))
+    return dg.SensorResult(
+        run_requests=[run.run_request(f"new:{looks}:{run.job}:{run.first}:{run.last}") for run in planned],
+        dynamic_partitions_requests=changes,
+        cursor=json.dumps({"requested": sorted(requested | fresh), "looks": looks}),
     )
-    if rows.is_empty():
-        return set(), after
-    usable = rows.filter(pl.col("data_source").is_in(PROMOTED_SOURCES), ~pl.col("is_proxy"))
-    zone = workspace.calendar.timezone
-    days = {moment.astimezone(zone).date() for moment in usable["timestamp"]}
-    return {day for day in days if workspace.calendar.is_session(day)}, int(rows["id"][-1])
+
+
+def catch_up(
+    asked: RequestPlanner, order: Sequence[str], fresh: set[str], sessions: Sequence[date]
+) -> list[KeyRange]:
+    """Runs for ``fresh`` symbols: their bulk past, then in one run the ``sessions`` that others have already.
+
+    ``order`` is that of the keys as it will be when the runs start.
+    """
+    positions = [number for number, key in enumerate(order) if key in fresh]
+    stretches = [list(order[first : last + 1]) for first, last in contiguous(positions)]
+    runs = [run for names in stretches for run in asked.history_batches(names)]
+    if sessions:
+        runs += [
+            KeyRange(DAILY_JOB, f"{sessions[0]}|{names[0]}", f"{sessions[-1]}|{names[-1]}", tuple(names))
+            for names in stretches
+        ]
+    return runs
+
+
+def _sessions_done(instance: dg.DagsterInstance) -> list[date]:
+    return list(KeySet.of(instance.get_materialized_partitions(dg.AssetKey("raw_bars"))).dates)
 
 
 def _run_dates(tags: Mapping[str, str]) -> list[date]:
@@ -197,5 +188,5 @@ def _run_dates(tags: Mapping[str, str]) -> list[date]:
     return list(KeySet.of(keys).dates)
 
 
-def _fingerprint(files: Mapping[str, Sequence[int]]) -> str:
-    return hashlib.blake2b(json.dumps(sorted(files.items())).encode(), digest_size=8).hexdigest()
+def _fingerprint(state: Mapping[str, Any]) -> str:
+    return hashlib.blake2b(json.dumps(state, sort_keys=True).encode(), digest_size=8).hexdigest()

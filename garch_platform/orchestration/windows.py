@@ -20,7 +20,7 @@ from garch_platform.orchestration.workspace import Workspace
 from garch_platform.quant.resampling import bucket_start
 from garch_platform.quant.returns import log_returns
 
-__all__ = ["Window", "previous_features", "read_panel", "read_window"]
+__all__ = ["Window", "feature_lookback", "previous_features", "read_panel", "read_window"]
 
 
 @dataclass(frozen=True)
@@ -137,8 +137,7 @@ def previous_features(
 ) -> pl.DataFrame:
     """The last ``rows`` feature rows of each symbol before session ``start``."""
     timeframe = workspace.settings.timeframe
-    per_session = max(1, round(workspace.calendar.bars_per_year(timeframe) / 252))
-    lookback = workspace.calendar.window_start(start, 10 + 3 * (1 + rows // per_session))
+    lookback = feature_lookback(workspace, start, rows=rows)
     before = start - timedelta(days=1)
 
     def tail(names: Sequence[str], since: date | None) -> pl.DataFrame:
@@ -159,3 +158,9 @@ def previous_features(
     return (
         pl.concat([recent.filter(~pl.col("symbol").is_in(short)), older]) if not older.is_empty() else recent
     )
+
+
+def feature_lookback(workspace: Workspace, start: date, *, rows: int) -> date:
+    """The session from which ``rows`` rows before session ``start`` are first looked for."""
+    per_session = round(workspace.calendar.bars_per_year(workspace.settings.timeframe) / 252)
+    return workspace.calendar.window_start(start, 10 + 3 * (1 + rows // per_session))

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import polars as pl
 
-from garch_platform.bars import BAR_KEY, BAR_SCHEMA
-from garch_platform.errors import CalendarError, GarchPlatformError
+from garch_platform.bars import BAR_SCHEMA
+from garch_platform.errors import CalendarError, ConfigurationError, GarchPlatformError
+from garch_platform.quant.bar_quality import BarQuality, check_bars
 from garch_platform.quant.resampling import resample_closes
 from garch_platform.sessions import FIRST_DAY, TradingCalendar
 from garch_platform.settings import ALL_SYMBOLS, Settings
@@ -98,7 +99,6 @@ class Workspace:
             label=files.label,
             adjustment=files.adjustment,
             feed=files.feed,
-            regular_hours=files.regular_hours,
             resample=files.resample,
         )
 
@@ -116,6 +116,40 @@ class Workspace:
             history_end=self.settings.trading_days.start,
         )
 
+    def require_start(self) -> None:
+        """Refuse to work where ``trading_days.start`` was moved past bars that are owned by nobody.
+
+        Symbols without stored bars simply follow the setting.
+
+        Raises:
+            ConfigurationError: a symbol's bulk past ends before the daily window begins.
+        """
+        start = self.settings.trading_days.start
+        moved = self.symbols().filter(pl.col("history_end") != start)
+        if moved.is_empty():
+            return
+        loaded = set(self.lake.coverage("bars", self.settings.timeframe.name)["symbol"])
+        self._set_start([name for name in moved["symbol"] if name not in loaded])
+        behind = moved.filter(pl.col("symbol").is_in(list(loaded)), pl.col("history_end") < start)
+        if not behind.is_empty():
+            name, end = behind.select("symbol", "history_end").row(0)
+            raise ConfigurationError(
+                f"trading_days.start is {start}, but the bulk past of {len(behind)} symbols (such as {name}) ends "
+                f"before {end}: the sessions between belong to neither; run `garch advance-start`, or set it back"
+            )
+
+    def advance_start(self) -> list[str]:
+        """Let every bulk past end where ``trading_days.start`` says; return the symbols that moved."""
+        moved = self.symbols().filter(pl.col("history_end") != self.settings.trading_days.start)
+        self._set_start(moved["symbol"].to_list())
+        return moved["symbol"].to_list()
+
+    def _set_start(self, symbols: Sequence[str]) -> None:
+        rows = self.symbols().filter(pl.col("symbol").is_in(symbols))
+        if not rows.is_empty():
+            start = pl.lit(self.settings.trading_days.start)
+            self.database.upsert("symbols", rows.with_columns(history_end=start))
+
     def describe(self, symbols: Sequence[str]) -> dict[str, dict[str, str | None]]:
         """What the directory of US symbols knows of ``symbols``: name, sector, asset class."""
         known = load_symbol_directory().filter(pl.col("symbol").is_in(symbols))
@@ -124,6 +158,11 @@ class Workspace:
     def symbols(self) -> pl.DataFrame:
         """The rows of the ``symbols`` table, ordered by symbol."""
         return self.database.read_table("symbols").sort("symbol")
+
+    def retired(self) -> dict[str, date]:
+        """Symbols that have stopped trading, each with the first day without it."""
+        rows = self.symbols().drop_nulls("retired_at").select("symbol", pl.col("retired_at").dt.date())
+        return dict(rows.iter_rows())
 
     def sector_symbols(self, sector: str, day: date) -> list[str]:
         """Tradable symbols of ``sector`` (or of all) that are not retired by ``day``."""
@@ -149,7 +188,8 @@ class Workspace:
     def fetch(self, symbols: Sequence[str], start: date, end: date) -> pl.DataFrame:
         """Candidate bars of the sessions ``start`` to ``end``: the source's and promoted live ones.
 
-        Where both have a bar, the source's wins. Recycled and proxied bars are never promoted.
+        Where both have a bar, the source's wins; of two live feeds the last by name (sip before iex).
+        Recycled and proxied bars are never promoted.
 
         Raises:
             CalendarError: the session ``end`` has not closed yet, so that its bars cannot be complete.
@@ -159,7 +199,7 @@ class Workspace:
             raise CalendarError(f"the session {end} has not closed yet; the last closed session is {closed}")
         bars = self.source.fetch(symbols, start, end)
         live = self._live_bars(symbols, start, end)
-        return bars if live.is_empty() else pl.concat([live.join(bars, on=list(BAR_KEY), how="anti"), bars])
+        return pl.concat([live.join(bars, on=["symbol", "timeframe", "timestamp"], how="anti"), bars])
 
     def _live_bars(self, symbols: Sequence[str], start: date, end: date) -> pl.DataFrame:
         step = self.settings.timeframe
@@ -184,6 +224,17 @@ class Workspace:
                 dividend=pl.lit(None, pl.Float64),
             )
             .select(pl.col(name).cast(dtype) for name, dtype in BAR_SCHEMA.items())
+            .sort("feed", "timestamp")
+            .unique(["symbol", "timestamp"], keep="last", maintain_order=True)
+        )
+
+    def check(self, candidates: pl.DataFrame, *, now: datetime | None = None) -> BarQuality:
+        """Hold ``candidates`` against the bar contract and the calendar; nothing may be later than ``now``."""
+        return check_bars(
+            candidates,
+            max_log_move=self.settings.quality.max_log_move,
+            now=now,
+            sessions=self.calendar.schedule,
         )
 
     def at_timeframe(self, bars: pl.DataFrame) -> pl.DataFrame:

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import polars as pl
 
 from garch_platform.bars import Timeframe
-from garch_platform.errors import CalendarError, ConfigurationError
+from garch_platform.errors import CalendarError, ConfigurationError, SourceError
 from garch_platform.sessions import TradingCalendar
 from garch_platform.sources.bar_file import BarFile, bar_paths, open_bar_file, reading, require_layout
 from garch_platform.sources.columns import validate_mapping
@@ -191,25 +191,44 @@ class FilesSource:
                 .collect()
             )
 
+    def unreadable(self) -> dict[str, str]:
+        """Files that cannot be read or lack a column: name and what is wrong."""
+        return {path.name: message for path, message in self._opened()[1].items()}
+
     def _files(self) -> list[BarFile]:
-        """Every file with its resolved columns; a file that did not change is not opened again."""
-        known = {}
+        """Every readable file with its resolved columns.
+
+        Raises:
+            SourceError: there is no file, or none can be read.
+        """
+        files, faults = self._opened()
+        if not files:
+            raise SourceError("; ".join(faults.values()))
+        return files
+
+    def _opened(self) -> tuple[list[BarFile], dict[Path, str]]:
+        """The readable files, and what is wrong with the others; a file that did not change is not opened again."""
+        known: dict[tuple[Path, int, int], BarFile] = {}
+        faults: dict[Path, str] = {}
         for path in bar_paths(self.path):
             stat = path.stat()
             key = (path, stat.st_mtime_ns, stat.st_size)
-            known[key] = self._known.get(key) or open_bar_file(
-                path,
-                columns=self.columns,
-                timeframe=self.bar_timeframe,
-                timezone=self.timezone,
-                exchange_timezone=str(self.calendar.timezone),
-                label=self.label,
-            )
+            try:
+                file = self._known.get(key) or open_bar_file(
+                    path,
+                    columns=self.columns,
+                    timeframe=self.bar_timeframe,
+                    timezone=self.timezone,
+                    exchange_timezone=str(self.calendar.timezone),
+                    label=self.label,
+                )
+                require_layout(file, next(iter(known.values()), file))
+            except SourceError as error:
+                faults[path] = str(error)
+            else:
+                known[key] = file
         self._known = known
-        files = list(known.values())
-        for file in files:
-            require_layout(file, files[0])
-        return files
+        return list(known.values()), faults
 
 
 def _session_from(days: list[date], day: date | None) -> date | None:

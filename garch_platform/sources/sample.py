@@ -60,6 +60,10 @@ class SampleSource:
         indices = [_read_index(symbol) for symbol in INDICES]
         return pl.concat([_read_stocks(), *indices], how="diagonal").sort("symbol", "day")
 
+    def unreadable(self) -> dict[str, str]:
+        """Nothing: all bars are at hand."""
+        return {}
+
     def symbols(self) -> pl.DataFrame:
         """The 22 symbols with their names, sectors, first and last sessions."""
         spans = self._bars.group_by("symbol").agg(

@@ -126,6 +126,10 @@ class SimulatedSource:
             adjustment="all",
         )
 
+    def unreadable(self) -> dict[str, str]:
+        """Nothing: all bars are at hand."""
+        return {}
+
     def symbols(self) -> pl.DataFrame:
         """All symbols; both symbols of a planted pair are in one sector."""
         return pl.DataFrame(

@@ -45,6 +45,13 @@ class BarSource(Protocol):
         """
         ...
 
+    def unreadable(self) -> dict[str, str]:
+        """Parts of the source that cannot be read now, such as a corrupt file: name and what is wrong.
+
+        `fetch` leaves them out and gives the rest.
+        """
+        ...
+
 
 def empty_bars() -> pl.DataFrame:
     """No rows, with the columns of the bar contract."""

@@ -263,9 +263,13 @@ Table(
     Column("session_date", Date, nullable=False),
     _text("old_hash", 64, required=True),
     _text("new_hash", 64, required=True),
+    Column("occurrence", Integer, nullable=False, server_default="0"),
     _text("asset", 32),
     _written("detected_at"),
-    UniqueConstraint("symbol", "timeframe", "session_date", "new_hash", "old_hash"),
+    UniqueConstraint(
+        *("symbol", "timeframe", "session_date", "new_hash", "old_hash", "occurrence"),
+        name="uq_revisions_change",
+    ),
     comment="Sessions whose bars changed after they had been stored.",
 )
 

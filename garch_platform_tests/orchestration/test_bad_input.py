@@ -151,30 +151,46 @@ def test_repaired_input_gives_what_sound_input_gives(story: Story, undisturbed: 
     last_session.assert_nothing_doubled(story.repaired)
 
 
-def test_file_that_cannot_be_read_fails_the_run_and_is_named(quick_eve: Launcher, undisturbed: Rows) -> None:
-    """One bad file of many stops the run: to leave it out would drop its symbol without a word."""
+def test_file_that_cannot_be_read_is_named_and_costs_its_symbol_alone(
+    quick_eve: Launcher, undisturbed: Rows
+) -> None:
     path = folder_of(quick_eve) / "inbox" / "EEE.parquet"
-    sound, before = path.read_bytes(), last_session.contents(quick_eve)
+    sound = path.read_bytes()
     path.write_bytes(sound[: len(sound) // 2])
     daily, ranking = run_day(quick_eve)
-    assert not daily.success
-    assert daily.message.startswith(f"SourceError: {path} cannot be read as Parquet")
-    assert (ranking.success, ranking.run_id) == (False, "")
-    assert ranking.message == "left out, because daily_pair_identification_job 2024-04-01, 9 keys failed"
+    assert (daily.success, ranking.success) == (True, True)
+    assert daily.message.startswith(f"raw_bars: EEE.parquet: {path} cannot be read as Parquet")
+    rows = last_session.contents(quick_eve)
+    others = [symbol for symbol in SYMBOLS if symbol != "EEE"]
+    assert_same(last_session.of_symbols(rows, others), last_session.of_symbols(undisturbed, others))
+    assert rows["rejections"].select("symbol", "reason").rows() == [("EEE.parquet", "unreadable_file")]
+    assert failed_symbols(quick_eve, LAST) == ["EEE"]
 
     path.write_bytes(sound)
     small_market.write_inbox(
         folder_of(quick_eve), small_market.read_inbox(folder_of(quick_eve), "EEE").drop("close")
     )
-    (lacking, _) = run_day(quick_eve)
+    (lacking,) = run_day(quick_eve, rank=False)
     assert lacking.message.startswith(
-        f"SourceError: {path} has no column for 'close'; its columns are symbol, date, open, high, low, volume"
+        f"raw_bars: EEE.parquet: {path} has no column for 'close'; "
+        "its columns are symbol, date, open, high, low, volume"
     )
-    assert_same(last_session.contents(quick_eve), before)
 
     path.write_bytes(sound)
-    assert all(one.success for one in run_day(quick_eve))
+    assert [one.message for one in run_day(quick_eve)] == ["", ""]
     assert_same(last_session.contents(quick_eve), undisturbed)
+
+
+def test_source_without_a_readable_file_fails_the_run(quick_eve: Launcher) -> None:
+    before = last_session.contents(quick_eve)
+    for symbol in SYMBOLS:
+        (folder_of(quick_eve) / "inbox" / f"{symbol}.parquet").write_bytes(b"PAR1")
+    daily, ranking = run_day(quick_eve)
+    assert daily.message.startswith("SourceError: ")
+    assert all(f"{symbol}.parquet cannot be read as Parquet" in daily.message for symbol in SYMBOLS)
+    assert (ranking.success, ranking.run_id) == (False, "")
+    assert ranking.message == "left out, because daily_pair_identification_job 2024-04-01, 9 keys failed"
+    assert_same(last_session.contents(quick_eve), before)
 
 
 def test_symbol_with_three_bars_fails_alone(quick_eve: Launcher, undisturbed: Rows) -> None:

@@ -29,6 +29,7 @@ DAY = DAYS[-1]
 CHECKS = [
     ("bar_history", "history_quality"),
     ("raw_bars", "batch_quality"),
+    ("raw_bars", "bar_contract"),
     ("raw_bars", "duplicates"),
     ("raw_bars", "gaps"),
     ("raw_bars", "outliers"),
@@ -137,6 +138,25 @@ def test_stored_duplicates_are_shown(forgetful: Launcher) -> None:
     rows = bad_rows(evaluation)
     assert [row["symbol"] for row in rows] == ["CCC", "CCC"]
     assert verdict(forgetful, "raw_bars", "duplicates", f"{DAY}|AAA", f"{DAY}|BBB").passed
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"high": 1.0}, "ohlc_order"),
+        ({"close": -3.0}, "non_positive_price"),
+    ],
+)
+def test_stored_bar_that_breaks_the_contract_is_shown(
+    forgetful: Launcher, change: dict[str, float], reason: str
+) -> None:
+    row = rows_of(forgetful, "bars", "BBB", DAY)
+    put(forgetful, "bars", row.with_columns(pl.lit(value).alias(name) for name, value in change.items()))
+    evaluation = verdict(forgetful, "raw_bars", "bar_contract")
+    assert (evaluation.passed, evaluation.severity) == (False, dg.AssetCheckSeverity.ERROR)
+    (shown,) = bad_rows(evaluation)
+    assert (shown["symbol"], shown["reason"]) == ("BBB", reason)
+    assert verdict(forgetful, "raw_bars", "bar_contract", f"{DAY}|CCC", f"{DAY}|FFF").passed
 
 
 def test_symbol_without_a_bar_is_named_and_its_key_warned(forgetful: Launcher) -> None:

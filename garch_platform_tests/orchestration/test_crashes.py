@@ -14,8 +14,9 @@ from typing import Any
 import dagster as dg
 import polars as pl
 import pytest
+from filelock import FileLock
 
-from garch_platform.errors import StoreBusy, StoreFull
+from garch_platform.errors import GarchPlatformError, StoreBusy, StoreFull
 from garch_platform.orchestration.doctor import diagnose
 from garch_platform.orchestration.launch import Launcher
 from garch_platform.store import lake as lake_module
@@ -103,6 +104,16 @@ def test_run_of_a_living_process_is_not_called_interrupted(eve: Launcher) -> Non
         patch.setattr(eve.workspace.lake, "replace", write)
         assert [one.success for one in eve.run(eve.planner.history(["AAA"]))] == [True]
     assert looks == [0, 0]
+
+
+def test_launch_lock_is_free_when_the_runs_are_over(quick_eve: Launcher) -> None:
+    """Also while the generator of outcomes is still held by somebody."""
+    runs = quick_eve.run([])
+    assert list(runs) == []
+    with FileLock(folder_of(quick_eve) / "launch.lock", timeout=0) as lock:
+        assert lock.is_locked
+        with pytest.raises(GarchPlatformError, match="another process is running jobs in"):
+            list(quick_eve.run([]))
 
 
 def test_full_disk_under_the_lake(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import date
-from pathlib import Path
 
 import polars as pl
 import pytest
@@ -108,5 +107,5 @@ def test_found_against_planted_shows_the_pair_that_broke(ranked: Launcher) -> No
 
 
 def test_only_a_simulated_market_has_a_known_truth(forgetful: Launcher) -> None:
-    with pytest.raises(ConfigurationError, match="only a simulated market has a known truth; .*'file'"):
+    with pytest.raises(ConfigurationError, match=r"only a simulated market has a known truth; .*'file'"):
         found_against_planted(forgetful.workspace)

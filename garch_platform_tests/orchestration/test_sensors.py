@@ -108,28 +108,38 @@ def arrive(workspace: Workspace, *rows: dict[str, Any]) -> None:
 class TestNewSymbols:
     SENSOR = "new_symbols_sensor"
 
+    @pytest.fixture
+    def watched(self, market: Launcher) -> Watched:
+        """With runs and events kept: the sensor asks which pasts are loaded."""
+        return Watched(market)
+
     def test_skips_while_registry_and_keys_agree(self, watched: Watched) -> None:
         seen = watched.look(self.SENSOR)
         assert seen.run_requests == []
-        assert seen.skip_message == "the registry and the symbol keys agree"
+        assert seen.skip_message.startswith("the registry and the symbol keys agree")
 
-    def test_new_symbols_are_keys_and_one_history_run(self, watched: Watched) -> None:
+    def test_new_symbols_are_keys_one_history_run_and_one_run_of_the_missed_sessions(
+        self, watched: Watched
+    ) -> None:
         bars = market_of.daily_bars(symbols=["GGG", "HHH"], seed=99)
         market_of.write_inbox(watched.workspace.settings.workspace, bars)
         for symbol in ("HHH", "GGG"):
             watched.workspace.registry.add(symbol, sector="healthcare")
         seen = watched.look(self.SENSOR)
-        (request,) = seen.run_requests
-        assert (request.job_name, ranges([request])) == (HISTORY_JOB, [("HHH", "GGG")])
+        assert [one.job_name for one in seen.run_requests] == [HISTORY_JOB, DAILY_JOB]
+        assert ranges(seen.run_requests) == [("HHH", "GGG"), (f"{DAYS[0]}|HHH", f"{DAYS[-1]}|GGG")]
         assert watched.instance.get_dynamic_partitions(SYMBOLS_NAME) == [*SYMBOLS, "HHH", "GGG"]
-        watched.run(request)
-        coverage = watched.workspace.lake.coverage("features", "1Day")
-        rows = coverage.filter(pl.col("symbol").is_in(["GGG", "HHH"]))
-        assert rows["rows"].to_list() == [415, 415]
-        assert set(rows["last_session"]) == {CALENDAR.previous(DAYS[0])}
 
         again = watched.look(self.SENSOR, seen.cursor)
         assert (again.run_requests, again.dynamic_partitions_requests or []) == ([], [])
+
+        for request in seen.run_requests:
+            watched.run(request)
+        coverage = watched.workspace.lake.coverage("features", "1Day")
+        assert coverage.filter(pl.col("symbol").is_in(["GGG", "HHH"]))["rows"].to_list() == [420, 420]
+        fits = watched.workspace.database.read_table("garch_models", symbol=["GGG", "HHH"])
+        assert sorted(set(fits["fit_date"])) == DAYS
+        assert watched.look(self.SENSOR, None).run_requests == []
 
     def test_removed_symbol_is_retired_without_a_run(self, watched: Watched) -> None:
         watched.workspace.registry.remove("CCC")
@@ -139,17 +149,19 @@ class TestNewSymbols:
         (row,) = watched.workspace.database.read_table("symbols", symbol="CCC").iter_rows(named=True)
         assert row["retired_at"] == NOW
 
-    def test_a_symbol_that_comes_back_is_requested_again(self, watched: Watched) -> None:
-        """Another run key than the first time, or the daemon would take the request for a known one."""
+    def test_a_symbol_that_comes_back_is_loaded_again_each_time(self, watched: Watched) -> None:
+        """Sessions passed without it; each return has run keys of its own, or the daemon would skip it."""
         keys, cursor = [], None
         for _ in range(2):
-            watched.workspace.registry.remove("FFF")
+            watched.workspace.registry.remove("CCC")
             cursor = watched.look(self.SENSOR, cursor).cursor
-            watched.workspace.registry.add("FFF", sector="healthcare")
+            watched.workspace.registry.add("CCC", sector="technology")
             seen = watched.look(self.SENSOR, cursor)
             cursor = seen.cursor
             keys += [request.run_key for request in seen.run_requests]
-        assert len(set(keys)) == len(keys) == 2
+            assert ranges(seen.run_requests) == [("CCC", "CCC"), (f"{DAYS[0]}|CCC", f"{DAYS[-1]}|CCC")]
+        assert len(set(keys)) == len(keys) == 4
+        assert watched.instance.get_dynamic_partitions(SYMBOLS_NAME) == [*SYMBOLS[:2], *SYMBOLS[3:], "CCC"]
 
 
 class TestNewBars:
@@ -159,11 +171,22 @@ class TestNewBars:
         """The cursor after the files that were there at the start."""
         return str(watched.look(self.SENSOR).cursor)
 
-    def test_first_look_requests_every_session_of_the_window_once(self, watched: Watched) -> None:
+    def test_first_look_at_a_new_workspace_requests_the_past_and_every_session_once(
+        self, tmp_path: Path
+    ) -> None:
+        folder = market_of.create(tmp_path / "new", market_of.daily_bars())
+        watched = Watched(market_of.memory_launcher(folder))
         seen = watched.look(self.SENSOR)
-        assert days_of(seen) == [str(day) for day in DAYS]
-        assert len({request.run_key for request in seen.run_requests}) == 5
+        assert [one.job_name for one in seen.run_requests] == [HISTORY_JOB, *[DAILY_JOB] * 5]
+        assert ranges(seen.run_requests) == [
+            ("AAA", "FFF"),
+            *((f"{day}|AAA", f"{day}|FFF") for day in DAYS),
+        ]
+        assert len({request.run_key for request in seen.run_requests}) == 6
         assert watched.look(self.SENSOR, seen.cursor).run_requests == []
+
+    def test_files_whose_bars_are_stored_already_request_nothing(self, watched: Watched) -> None:
+        assert watched.look(self.SENSOR).run_requests == []
 
     def test_rows_from_alpaca_request_their_session(self, watched: Watched) -> None:
         cursor = self.seen_files(watched)
@@ -180,11 +203,10 @@ class TestNewBars:
             {"data_source": "recycled"},
             {"is_proxy": True},
             {"data_source": "yahoo"},
-            {"timeframe": "1Min"},
             {"timestamp": datetime(2024, 3, 23, 14, tzinfo=UTC)},
             {"timestamp": datetime(2024, 3, 21, 14, tzinfo=UTC)},
         ],
-        ids=["recycled", "proxy", "yahoo", "other timeframe", "Saturday", "before the window"],
+        ids=["recycled", "proxy", "yahoo", "Saturday", "before the window"],
     )
     def test_other_rows_request_nothing(self, watched: Watched, changes: dict[str, Any]) -> None:
         cursor = self.seen_files(watched)
@@ -216,15 +238,21 @@ class TestNewBars:
         assert days_of(closed) == [str(DAYS[-1])]
         assert watched.look(self.SENSOR, closed.cursor).run_requests == []
 
-    def test_new_and_changed_files_request_the_sessions_that_they_hold(self, watched: Watched) -> None:
+    def test_new_and_changed_files_request_the_sessions_that_differ(self, watched: Watched) -> None:
         cursor = self.seen_files(watched)
         folder = watched.workspace.settings.workspace
-        market_of.write_inbox(folder, market_of.read_inbox(folder, "AAA").filter(pl.col("date") <= DAYS[1]))
+        market_of.revise(folder, "AAA", DAYS[1], 1.01)
         extra = market_of.read_inbox(folder, "BBB").filter(pl.col("date") == DAYS[3])
-        extra.write_parquet(folder / "inbox" / "late.parquet")
+        extra.with_columns(volume=pl.col("volume") + 1).write_parquet(folder / "inbox" / "late.parquet")
         seen = watched.look(self.SENSOR, cursor)
-        assert days_of(seen) == [str(day) for day in (DAYS[0], DAYS[1], DAYS[3])]
+        assert days_of(seen) == [str(DAYS[1]), str(DAYS[3])]
         assert watched.look(self.SENSOR, seen.cursor).run_requests == []
+
+    def test_revised_past_in_a_file_requests_the_history_of_its_symbol(self, watched: Watched) -> None:
+        cursor = self.seen_files(watched)
+        market_of.revise(watched.workspace.settings.workspace, "CCC", date(2024, 2, 23), 1.01)
+        (request,) = watched.look(self.SENSOR, cursor).run_requests
+        assert (request.job_name, ranges([request])) == (HISTORY_JOB, [("CCC", "CCC")])
 
     def test_files_of_other_kinds_and_of_unknown_symbols_request_nothing(self, watched: Watched) -> None:
         cursor = self.seen_files(watched)
@@ -247,7 +275,7 @@ class TestNewBars:
             seen = watched.look(self.SENSOR, cursor)
         finally:
             logger.removeHandler(caplog.handler)
-        assert days_of(seen) == [str(day) for day in DAYS]
+        assert days_of(seen) == [str(DAYS[2])]
         assert "broken.parquet is left out" in caplog.text
         assert watched.look(self.SENSOR, seen.cursor).run_requests == []
         market_of.daily_bars(DAYS[:1]).write_parquet(folder / "inbox" / "broken.parquet")
@@ -296,7 +324,7 @@ class TestRevisions:
         assert len(set(keys)) == len(keys)
 
     def test_neighbours_share_a_run_from_the_later_revision_on(self, watched: Watched) -> None:
-        row = {"timeframe": "1Day", "old_hash": "a", "new_hash": "b", "asset": "raw_bars"}
+        row = {"timeframe": "1Day", "old_hash": "a", "new_hash": "b", "asset": "raw_bars", "occurrence": 0}
         rows = [
             row | {"symbol": "CCC", "session_date": DAYS[3]},
             row | {"symbol": "DDD", "session_date": DAYS[2]},
@@ -309,7 +337,7 @@ class TestRevisions:
         ]
 
     def test_symbol_that_is_no_longer_followed_is_left_out(self, watched: Watched) -> None:
-        row = {"timeframe": "1Day", "old_hash": "a", "new_hash": "b", "asset": "raw_bars"}
+        row = {"timeframe": "1Day", "old_hash": "a", "new_hash": "b", "asset": "raw_bars", "occurrence": 0}
         rows = [row | {"symbol": symbol, "session_date": DAYS[4]} for symbol in ("CCC", "FFF")]
         watched.workspace.database.insert_missing("revisions", pl.DataFrame(rows))
         watched.workspace.registry.remove("FFF")
@@ -366,7 +394,9 @@ class TestSchedule:
     def tick(self, tmp_path: Path) -> Callable[[datetime], Any]:
         """Evaluates the schedule of a workspace whose window is open from 2024-01-02 on, two symbols."""
         settings = load_settings(tmp_path, **settings_with(trading_days={"start": "2024-01-02", "end": None}))
-        definitions = CodeLocation(Workspace(settings)).definitions
+        workspace = Workspace(settings)
+        workspace.prepare()
+        definitions = CodeLocation(workspace).definitions
 
         def evaluate(moment: datetime, symbols: tuple[str, ...] = ("AAA", "BBB")) -> Any:
             instance = dg.DagsterInstance.local_temp(str(tmp_path))
@@ -429,17 +459,17 @@ def test_a_full_cycle_through_the_requests_themselves(watched: Watched) -> None:
     folder = watched.workspace.settings.workspace
     cursor = watched.look("new_bars_sensor").cursor
     market_of.revise(folder, "AAA", DAYS[3], 1.02)
-    requests = watched.look("new_bars_sensor", cursor).run_requests
-    done = watched.run(requests[3])
+    (request,) = watched.look("new_bars_sensor", cursor).run_requests
+    done = watched.run(request)
     assert set(stale_results(watched.workspace)["date"]) == {DAYS[3], DAYS[4]}
-    for request in watched.look("revision_sensor").run_requests:
-        watched.run(request)
-    for request in watched.ranking_requests(done):
-        watched.run(request)
+    for later in watched.look("revision_sensor").run_requests:
+        watched.run(later)
+    for ranking in watched.ranking_requests(done):
+        watched.run(ranking)
     assert set(stale_results(watched.workspace).select("asset", "date").iter_rows()) == {
         ("pair_rankings", DAYS[4])
     }
     last = _succeeded(watched, DAILY_JOB, {"dagster/partition": f"{DAYS[4]}|AAA"})
-    for request in watched.ranking_requests(last):
-        watched.run(request)
+    for ranking in watched.ranking_requests(last):
+        watched.run(ranking)
     assert stale_results(watched.workspace).is_empty()

@@ -318,15 +318,16 @@ class TestFolders:
             ),
         ],
     )
-    def test_two_layouts_in_one_folder_are_refused(
+    def test_file_of_another_layout_is_left_out_and_named(
         self, tmp_path: Path, other: pl.DataFrame, message: str
     ) -> None:
         written(tmp_path / "a.parquet", minute_rows())
         written(tmp_path / "b.parquet", other)
-        with pytest.raises(SourceError, match=message) as caught:
-            source(tmp_path).fetch(["AAPL"], DAY, DAY)
-        assert "b.parquet and" in str(caught.value)
-        assert "keep one layout in a folder" in str(caught.value)
+        files = source(tmp_path)
+        assert files.fetch(["AAPL"], DAY, DAY).height == minute_rows().height
+        assert list(files.unreadable()) == ["b.parquet"]
+        assert message in files.unreadable()["b.parquet"]
+        assert "keep one layout in a folder" in files.unreadable()["b.parquet"]
 
 
 class TestSymbols:

@@ -83,7 +83,7 @@ def test_several_processes_migrate_at_once(empty: Database, together: Together) 
         ("garch_models", ("symbol", "fit_date", "model", "distribution")),
         ("pair_rankings", ("sector", "ranking_date", "symbol_1", "symbol_2")),
         ("rejections", ()),
-        ("revisions", ("symbol", "timeframe", "session_date", "new_hash", "old_hash")),
+        ("revisions", ("symbol", "timeframe", "session_date", "new_hash", "old_hash", "occurrence")),
     ],
 )
 def test_natural_keys(table: str, key: tuple[str, ...]) -> None:

@@ -8,7 +8,8 @@ import polars as pl
 
 from garch_platform.orchestration.metadata import mark_failed, plot, without_rows
 from garch_platform.orchestration.partitions import KeySet
-from garch_platform.orchestration.windows import previous_features
+from garch_platform.orchestration.revisions import record_late_features
+from garch_platform.orchestration.windows import feature_lookback, previous_features
 from garch_platform.orchestration.workspace import Workspace
 from garch_platform.quant.features import FeatureWindows, compute_features
 
@@ -40,7 +41,7 @@ def features(
 ) -> dg.Output[pl.DataFrame]:
     """Log close, log return, z-score on t-1 statistics, rolling mean and deviation, annualised volatility, moving averages and RSI of one session, continued from the rows before it.
 
-    A symbol whose stored features do not reach its last earlier bar is computed again from all its bars.
+    A symbol that lacks the features of an earlier stored bar is computed again from all its bars.
     """  # noqa: E501
     keys = KeySet.of(context.partition_keys)
     windows = _windows(workspace)
@@ -49,6 +50,7 @@ def features(
     continued = compute(workspace, raw_bars.filter(~pl.col("symbol").is_in(broken)), previous=previous)
     rebuilt = compute(workspace, _all_bars(workspace, broken, keys), previous=None)
     rows = pl.concat([continued, rebuilt]).filter(pl.col("session_date").is_in(keys.dates))
+    record_late_features(workspace, keys, rows)
     mark_failed(context, without_rows(keys, rows, date_column="session_date"))
     return dg.Output(
         rows, metadata=_shown(workspace, rows) | {"rebuilt_from_bars": ", ".join(broken) or "none"}
@@ -76,21 +78,20 @@ def compute(workspace: Workspace, bars: pl.DataFrame, *, previous: pl.DataFrame 
 
 
 def _broken_chains(workspace: Workspace, keys: KeySet, previous: pl.DataFrame) -> list[str]:
-    before = workspace.calendar.previous(keys.start)
-    last_bars = workspace.lake.scan(
+    """Symbols with a stored bar, inside the reach of ``previous``, that has no feature row."""
+    session = ["symbol", "session_date"]
+    stored = workspace.lake.scan(
         "bars",
         timeframe=workspace.settings.timeframe.name,
         symbols=list(keys.names),
-        start=workspace.calendar.window_start(before, 20),
-        end=before,
-        columns=["symbol", "session_date"],
+        start=feature_lookback(workspace, keys.start, rows=_windows(workspace).tail),
+        end=workspace.calendar.previous(keys.start),
+        columns=session,
     )
-    bars = last_bars.group_by("symbol").agg(bars_end=pl.col("session_date").max()).collect()
-    ends = previous.group_by("symbol").agg(features_end=pl.col("session_date").max())
-    late = bars.join(ends, on="symbol", how="left").filter(
-        pl.col("features_end").is_null() | (pl.col("features_end") < pl.col("bars_end"))
-    )
-    return sorted(late["symbol"])
+    reach = previous.group_by("symbol").agg(since=pl.col("session_date").min())
+    bars = stored.unique().collect().join(reach, on="symbol", how="left")
+    reached = bars.filter(pl.col("since").is_null() | (pl.col("session_date") >= pl.col("since")))
+    return sorted(reached.join(previous, on=session, how="anti")["symbol"].unique())
 
 
 def _all_bars(workspace: Workspace, symbols: Sequence[str], keys: KeySet) -> pl.DataFrame:

@@ -20,7 +20,7 @@ def pair_rankings(
 ) -> dg.Output[pl.DataFrame]:
     """Every pair of a sector with its evidence: correlation, Engle-Granger both ways, hedge ratio, half-life, composite score, rank or the gate at which it fell.
 
-    Formation and out-of-sample bars do not overlap. The `classic` gates are the original documents';
+    Formation and out-of-sample bars do not overlap. Which legs are left out is decided by the session's own stability verdicts, whose window ends with the session. The `classic` gates are the original documents';
     they pass pairs by chance, so a rank is a place in a list and no claim of cointegration.
     """  # noqa: E501
     keys = KeySet.of(context.partition_keys)
@@ -57,6 +57,7 @@ def _rank(workspace: Workspace, window: Window, sector: str, day: date) -> pl.Da
         bars_per_year=settings.calendar.bars_per_year(settings.formation_timeframe),
         excluded=_excluded(workspace, window, day),
         session_ids=window.log_closes["session_date"] if window.intraday else None,
+        min_observations=settings.garch.min_observations,
     )
     return ranked.with_columns(
         sector=pl.lit(sector),

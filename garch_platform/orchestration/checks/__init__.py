@@ -19,6 +19,7 @@ def build_checks(partitions: Partitions) -> list[dg.AssetChecksDefinition]:
     table: list[tuple[str, Callable[..., dg.AssetCheckResult], bool, Any]] = [
         ("bar_history", bars.history_quality, True, partitions.symbols),
         ("raw_bars", bars.batch_quality, True, by_day),
+        ("raw_bars", bars.bar_contract, True, by_day),
         ("raw_bars", bars.duplicates, True, by_day),
         ("raw_bars", bars.gaps, False, by_day),
         ("raw_bars", bars.outliers, False, by_day),

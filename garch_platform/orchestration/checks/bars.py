@@ -1,53 +1,60 @@
 """Checks of bars: the batch, duplicates, gaps, outliers."""
 
-from collections.abc import Sequence
-
 import dagster as dg
 import polars as pl
 
 from garch_platform.bars import BAR_KEY, BAR_SCHEMA
-from garch_platform.orchestration.assets.bars import REFUSED
 from garch_platform.orchestration.checks.evidence import evidence, flag_keys
+from garch_platform.orchestration.ingest import HISTORY, KEPT, REFUSED, UNREADABLE
 from garch_platform.orchestration.partitions import KeySet
 from garch_platform.orchestration.workspace import Workspace
 from garch_platform.quant.bar_outliers import find_outliers
 from garch_platform.quant.bar_quality import find_gaps
+from garch_platform.quant.resampling import bucket_start
 
-__all__ = ["batch_quality", "duplicates", "gaps", "history_quality", "outliers"]
+__all__ = ["bar_contract", "batch_quality", "duplicates", "gaps", "history_quality", "outliers"]
 
 
 def batch_quality(
-    context: dg.AssetCheckExecutionContext, workspace: dg.ResourceParam[Workspace], raw_bars: pl.DataFrame
+    context: dg.AssetCheckExecutionContext, workspace: dg.ResourceParam[Workspace]
 ) -> dg.AssetCheckResult:
-    """The batch meets the bar contract and no more than `quality.max_rejected_share` of it was quarantined (blocks)."""
+    """The batch was taken (blocks if not); no file was unreadable and no stored bar had to be kept (warns)."""
     keys = KeySet.of(context.partition_keys)
-    rejected = workspace.database.read_table("rejections", asset=["raw_bars"], symbol=list(keys.names))
-    rejected = rejected.filter(pl.col("partition_key").is_in([str(day) for day in keys.dates]))
-    lacking = sorted(set(BAR_SCHEMA) - set(raw_bars.columns))
-    return _batch_result(workspace, rejected, lacking)
+    return _batch_result(workspace, keys, "raw_bars", [str(day) for day in keys.dates])
 
 
 def history_quality(
     context: dg.AssetCheckExecutionContext, workspace: dg.ResourceParam[Workspace]
 ) -> dg.AssetCheckResult:
-    """No more than `quality.max_rejected_share` of the bulk past was quarantined (blocks)."""
-    names = list(context.partition_keys)
-    return _batch_result(
-        workspace, workspace.database.read_table("rejections", asset=["bar_history"], symbol=names)
-    )
+    """The same of the bulk past (blocks, warns)."""
+    return _batch_result(workspace, KeySet.of(context.partition_keys), "bar_history", [HISTORY])
 
 
 def _batch_result(
-    workspace: Workspace, rejected: pl.DataFrame, lacking: Sequence[str] = ()
+    workspace: Workspace, keys: KeySet, asset: str, partitions: list[str]
 ) -> dg.AssetCheckResult:
+    filed = workspace.database.read_table("rejections", asset=[asset], partition_key=partitions)
+    rejected = filed.filter(pl.col("symbol").is_in(keys.names) | (pl.col("reason") == UNREADABLE))
     refused = rejected.filter(pl.col("reason") == REFUSED)["detail"].unique().to_list()
-    faults = [*refused, *(f"the column {name} is missing" for name in lacking)]
+    noted = rejected.filter(pl.col("reason").is_in([KEPT, UNREADABLE])).unique(["symbol", "detail"])
+    notes = [
+        f"{name}: {detail}" for name, detail in noted.select("symbol", "detail").sort("symbol").iter_rows()
+    ]
     rows = rejected.filter(pl.col("reason") != REFUSED).select("symbol", "timestamp", "reason", "detail")
     return dg.AssetCheckResult(
-        passed=not faults,
-        description="; ".join(faults) or None,
+        passed=not refused and not notes,
+        severity=dg.AssetCheckSeverity.ERROR if refused else dg.AssetCheckSeverity.WARN,
+        description="; ".join([*refused, *notes]) or None,
         metadata={"allowed_share": workspace.settings.quality.max_rejected_share, **evidence(rows)},
     )
+
+
+def bar_contract(
+    context: dg.AssetCheckExecutionContext, workspace: dg.ResourceParam[Workspace], raw_bars: pl.DataFrame
+) -> dg.AssetCheckResult:
+    """The stored bars meet the contract: order of open, high, low and close, prices, session (blocks)."""
+    rejected = workspace.check(raw_bars.select(list(BAR_SCHEMA))).rejected
+    return dg.AssetCheckResult(passed=rejected.is_empty(), metadata=evidence(rejected))
 
 
 def duplicates(context: dg.AssetCheckExecutionContext, raw_bars: pl.DataFrame) -> dg.AssetCheckResult:
@@ -66,7 +73,9 @@ def gaps(
         calendar.expected_timestamps(day, timeframe).to_frame().with_columns(session_date=pl.lit(day))
         for day in keys.dates
     )
-    found = find_gaps(raw_bars, expected.select("session_date", "timestamp"))
+    opens = calendar.schedule.select("session_date", "open_at")
+    placed = raw_bars.join(opens, on="session_date").with_columns(timestamp=bucket_start(timeframe.minutes))
+    found = find_gaps(placed, expected.select("session_date", "timestamp"))
     present = raw_bars.select("symbol", "session_date").unique()
     pairs = pl.DataFrame({"symbol": keys.names}).join(pl.DataFrame({"session_date": keys.dates}), how="cross")
     silent = pairs.join(present, on=["symbol", "session_date"], how="anti")

@@ -112,6 +112,7 @@ def rank_pairs(
     bars_per_year: float,
     excluded: Mapping[str, str] | None = None,
     session_ids: pl.Series | Sequence[Any] | NDArray[Any] | None = None,
+    min_observations: int = 250,
 ) -> pl.DataFrame:
     """Test and rank every unordered pair of symbols.
 
@@ -125,6 +126,7 @@ def rank_pairs(
             a symbol without a column may stand here.
         session_ids: (T,) session of each bar, for intraday bars: returns and shocks of the spread across
             sessions are then left out of the correlation and the GARCH fit. Levels keep every bar.
+        min_observations: fewest formation shocks to which GARCH is fitted; a pair with fewer has no score.
 
     Returns:
         N (N - 1) / 2 rows with the columns of `RANKING_SCHEMA`: ranked pairs first, then the others by
@@ -143,7 +145,8 @@ def rank_pairs(
         _screen(panel, first, second, gates, reasons)
         for first, second in combinations(sorted({*panel.closes, *reasons}), 2)
     ]
-    _score([pair for pair in pairs if pair.reason is None], panel, gates, bars_per_year)
+    survivors = [pair for pair in pairs if pair.reason is None]
+    _score(survivors, panel, gates, bars_per_year, min_observations)
     return _ranked(pairs)
 
 
@@ -284,12 +287,15 @@ def _correlation(a: Floats, b: Floats) -> float:
     return float(np.sum(a * b)) / math.sqrt(float(np.sum(a * a)) * float(np.sum(b * b)))
 
 
-def _score(pairs: Sequence[_Pair], panel: _Panel, gates: PairGates, bars_per_year: float) -> None:
+def _score(
+    pairs: Sequence[_Pair], panel: _Panel, gates: PairGates, bars_per_year: float, min_observations: int
+) -> None:
     """Fit GARCH to the formation shocks of the surviving pairs, score them and gate the score."""
     if not pairs:
         return
     shocks = [panel.shocks(pair.levels, pair.row["spread_mean"]) for pair in pairs]
-    fits = fit_garch_batch(np.column_stack([shock[: panel.split] for shock in shocks]))
+    formation = np.column_stack([shock[: panel.split] for shock in shocks])
+    fits = fit_garch_batch(formation, min_observations=min_observations)
     for pair, shock, fit in zip(pairs, shocks, fits.table.iter_rows(named=True), strict=True):
         start = max(np.flatnonzero(np.isfinite(pair.levels[: panel.split])))
         later = pair.levels[start:]

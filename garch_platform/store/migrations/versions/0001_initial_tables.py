@@ -225,6 +225,7 @@ def upgrade() -> None:
         sa.Column("session_date", sa.Date(), nullable=False),
         sa.Column("old_hash", sa.String(length=64), nullable=False),
         sa.Column("new_hash", sa.String(length=64), nullable=False),
+        sa.Column("occurrence", sa.Integer(), server_default="0", nullable=False),
         sa.Column("asset", sa.String(length=32), nullable=True),
         sa.Column("detected_at", INSTANT, nullable=False),
         sa.ForeignKeyConstraint(["symbol"], ["symbols.symbol"], name=op.f("fk_revisions_symbol_symbols")),
@@ -235,7 +236,8 @@ def upgrade() -> None:
             "session_date",
             "new_hash",
             "old_hash",
-            name=op.f("uq_revisions_symbol_timeframe_session_date_new_hash_old_hash"),
+            "occurrence",
+            name="uq_revisions_change",
         ),
         comment="Sessions whose bars changed after they had been stored.",
     )
