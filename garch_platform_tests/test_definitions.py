@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -125,18 +123,3 @@ def test_holidays_and_weekends_have_no_key(location: CodeLocation, day: str) -> 
 def test_today_has_its_key_today(location: CodeLocation) -> None:
     morning = datetime(2024, 4, 2, 12, tzinfo=UTC)
     assert location.partitions.days.get_partition_keys(current_time=morning)[-1] == "2024-04-02"
-
-
-def test_loading_the_code_location_imports_no_heavy_library(tmp_path: Path) -> None:
-    """`dagster` loads this module for every process it starts; statistics wait for their first call."""
-    code = (
-        "import sys, garch_platform.definitions as d\n"
-        "heavy = {'arch', 'statsmodels', 'scipy', 'skfolio', 'sklearn', 'matplotlib', 'duckdb', 'torch'}\n"
-        "assert len(d.defs.resolve_all_job_defs()) >= 3\n"
-        "raise SystemExit(f'{sorted(heavy & set(sys.modules))}' if heavy & set(sys.modules) else 0)"
-    )
-    environment = os.environ | {"GARCH_WORKSPACE": str(tmp_path / "new")}
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr

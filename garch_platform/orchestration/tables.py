@@ -183,7 +183,7 @@ def findings_table(findings: Sequence[Finding]) -> Table:
     table = _table("garch doctor")
     table.add_column("check", no_wrap=True)
     table.add_column("level", no_wrap=True)
-    table.add_column("state")
+    table.add_column("state", overflow="fold")
     for finding in findings:
         remedy = f"\n[bold]→[/] {_escaped(finding.remedy)}" if finding.remedy else ""
         colour = LEVEL_COLOURS[finding.level]

@@ -224,6 +224,18 @@ def test_unadjusted_split_inside_a_range_is_told_with_its_factor(forgetful: Laun
     assert row["timestamp"].startswith(str(DAYS[2]))
 
 
+def test_declared_split_of_raw_prices_is_told_because_it_is_not_applied(forgetful: Launcher) -> None:
+    folder = forgetful.workspace.settings.workspace
+    rows = market_of.read_inbox(folder, "EEE")
+    market_of.write_inbox(folder, rows.with_columns(split=pl.when(pl.col("date") == DAY).then(7.0)))
+    for name in SYMBOLS:
+        if name != "EEE":
+            bars = market_of.read_inbox(folder, name)
+            market_of.write_inbox(folder, bars.with_columns(split=pl.lit(None, pl.Float64)))
+    (outcome,) = market_of.run(forgetful, forgetful.planner.daily(DAY, DAY))
+    assert outcome.message == "raw_bars: raw prices with a split that is not applied: EEE"
+
+
 def test_stored_feature_that_the_bars_do_not_give_is_shown(forgetful: Launcher) -> None:
     """One unit in the last place of one z-score."""
     row = rows_of(forgetful, "features", "BBB", DAYS[2])

@@ -54,7 +54,11 @@ def no_look_ahead(
     return dg.AssetCheckResult(
         passed=changed.is_empty() and len(stored) == len(again),
         severity=dg.AssetCheckSeverity.WARN,
-        metadata={"compared_rows": len(stored), "later_bars_until": str(later), **evidence(changed)},
+        metadata={
+            "compared_rows": len(stored),
+            "later_bars": bars.filter(pl.col("session_date") > keys.end).height,
+            **evidence(changed),
+        },
     )
 
 
