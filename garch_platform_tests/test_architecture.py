@@ -167,7 +167,8 @@ def test_machine_trace_is_found(line: str) -> None:
 
 
 def test_relative_and_url_paths_are_no_traces() -> None:
-    text = "docs/home/index.md\nhttps://example.com/work/paper\n<workspace>/tmp/x\n~/work/x\n"
+    places = ("docs/{}/index.md", "https://example.com/{}/paper", "<workspace>/{}/x", "~/{}/x")
+    text = "\n".join(place.format(name) for place in places for name in ("home", "tmp", "work"))
     assert machine_traces("notes.md", text) == []
 
 
