@@ -27,17 +27,21 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $(STAMP)
 	@echo "Installed: $$($(BIN)/python --version), $$($(BIN)/dagster --version)"
 
+.PHONY: kernels
+kernels: venv ## compile the numerical kernels into the cache (once, and after they change)
+	@$(BIN)/garch compile
+
 .PHONY: demo
-demo: venv ## rank pairs on real bars shipped with a dependency, and on a simulated market
+demo: kernels ## rank pairs on real bars shipped with a dependency, and on a simulated market
 	@$(BIN)/garch demo
 
 .PHONY: ui
-ui: venv ## open the Dagster UI of the demo (or of WORKSPACE=PATH) on http://127.0.0.1:3000
+ui: kernels ## open the Dagster UI of the demo (or of WORKSPACE=PATH) on http://127.0.0.1:3000
 	@[ -d "$(WORKSPACE)" ] || { echo "No workspace $(WORKSPACE) yet: run make demo, or name one: make ui WORKSPACE=PATH"; exit 1; }
 	@$(BIN)/garch --workspace "$(WORKSPACE)" ui
 
 .PHONY: refresh
-refresh: venv ## run the history, daily and ranking jobs for what is new
+refresh: kernels ## run the history, daily and ranking jobs for what is new
 	@$(BIN)/garch refresh
 
 .PHONY: system
@@ -45,7 +49,7 @@ system: ## install PostgreSQL's binaries and Chromium from Debian's packages whe
 	@.ci/system_packages
 
 .PHONY: test
-test: venv system ## set up all that the tests need, and run them
+test: kernels system ## set up all that the tests need, and run them
 	@$(BIN)/python -m pytest -n $(WORKERS)
 
 .PHONY: lint
@@ -60,7 +64,9 @@ format: venv ## rewrite the sources in the project's format
 	@$(BIN)/ruff check --fix
 
 .PHONY: bench
-bench: venv ## run the benchmarks
+bench: kernels ## run the benchmarks, beside the peers that they compare with
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input \
+	  -c constraints.txt -e '.[dev,bench]'
 	@for script in benchmarks/bench_*.py; do [ -e "$$script" ] || continue; \
 	  echo "$$script"; $(BIN)/python "$$script"; done
 

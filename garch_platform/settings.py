@@ -125,13 +125,28 @@ class Garch(_Section):
     weak_observations: PositiveInt
 
 
-class Pairs(_Section):
-    profile: Literal["classic"]
-    min_correlation: float = Field(ge=-1, le=1)
+class HonestPairs(_Section):
+    min_return_correlation: float = Field(ge=-1, le=1)
+    max_pvalue: float = Field(gt=0, le=1)
+    false_discovery: Literal["bh", "by", "by_all"]
+    false_discovery_rate: float = Field(gt=0, lt=1)
+
+
+class ClassicPairs(_Section):
+    min_price_correlation: float = Field(ge=-1, le=1)
     max_pvalue: float = Field(gt=0, le=1)
     min_score: float = Field(ge=0, le=1)
+
+
+class Pairs(_Section):
+    profile: Literal["honest", "classic"]
+    formation_share: float = Field(gt=0, lt=1)
     lags: int = Field(ge=0)
     min_coverage: float = Field(gt=0, le=1)
+    correlation_minutes: PositiveInt
+    floor_draws: int = Field(ge=0)
+    honest: HonestPairs
+    classic: ClassicPairs
     entry_zscore: float = Field(gt=0)
     exit_zscore: float = Field(ge=0)
     cost_bps: float = Field(ge=0)

@@ -34,17 +34,21 @@ ALLOWED: Final[dict[str, frozenset[str]]] = {
     "quant": frozenset({"errors"}),
     **dict.fromkeys(ADAPTERS, BOTTOM),
     **dict.fromkeys(SERVICES, BOTTOM | {"quant", "settings"}),
-    "orchestration": BOTTOM | ADAPTERS | SERVICES | {"quant", "settings"},
+    "reporting": BOTTOM | {"quant"},
+    "scanning": BOTTOM | ADAPTERS | {"quant", "reporting", "settings"},
+    "orchestration": BOTTOM | ADAPTERS | SERVICES | {"quant", "reporting", "scanning", "settings"},
     "definitions": BOTTOM | ADAPTERS | SERVICES | {"orchestration", "quant", "settings"},
     "__main__": frozenset({"cli"}),
-    "cli": BOTTOM | ADAPTERS | SERVICES | {"orchestration", "quant", "settings"},
+    "cli": BOTTOM | ADAPTERS | SERVICES | {"orchestration", "quant", "reporting", "scanning", "settings"},
 }
 """Which parts of the package each part may import beside itself."""
 
 EXCEPTIONS: Final = {("garch_platform.sources.simulated", "garch_platform.quant.timeseries")}
 """The simulated source stamps sessions and symbols on the arrays of the pure generator."""
 
-QUANT_LIBRARIES: Final = frozenset({"arch", "numba", "numpy", "polars", "scipy", "statsmodels"})
+QUANT_LIBRARIES: Final = frozenset(
+    {"arch", "llvmlite", "numba", "numpy", "polars", "scipy", "sklearn", "statsmodels"}
+)
 OUTSIDE_WORLD: Final = frozenset(
     "asyncio http io logging os pathlib random shutil socket sqlite3 subprocess tempfile time urllib".split()
 )
@@ -59,7 +63,7 @@ CONFINED: Final[dict[str, frozenset[str]]] = {
 """Libraries that only some parts may import."""
 
 HEAVY: Final = frozenset(
-    "arch duckdb exchange_calendars matplotlib mlflow pandas scipy skfolio sklearn statsmodels torch".split()
+    "arch duckdb exchange_calendars matplotlib mlflow numba pandas scipy skfolio sklearn statsmodels torch".split()
 )
 BANNED_NAMES: Final = frozenset({"common", "dagster", "helper", "helpers", "lib", "misc", "util", "utils"})
 
@@ -231,11 +235,17 @@ def _top_level(body: list[ast.stmt]) -> Iterator[ast.stmt]:
 
 
 def light_imports(module: Module) -> Violations:
-    """Heavy libraries are imported inside functions, so that the code location loads fast."""
+    """Heavy libraries are imported inside functions, so that the code location loads fast.
+
+    So are modules of kernels, except by one another.
+    """
+    kernels = module.parts[-1].endswith("_kernels") if module.parts else False
     for node in _top_level(module.tree.body):
         for line, name in _imported(node):
             if _outer(name) in HEAVY:
                 yield line, f"{_outer(name)} is heavy; import it inside the function that needs it"
+            elif not kernels and any(part.endswith("_kernels") for part in name.split(".")):
+                yield line, f"{name} compiles when imported; import it inside the function that needs it"
 
 
 def public_names(module: Module) -> Violations:

@@ -9,6 +9,7 @@ import polars as pl
 
 from garch_platform.errors import ConfigurationError
 from garch_platform.orchestration.workspace import Workspace
+from garch_platform.quant.pairs.rules import PROFILES
 from garch_platform.settings import config_folder, load_settings
 from garch_platform.sources import SimulatedSource
 
@@ -50,11 +51,9 @@ def found_against_planted(workspace: Workspace) -> pl.DataFrame:
     found = rankings.select(
         "symbol_1",
         "symbol_2",
-        "rank",
-        "passed",
         "coint_pvalue",
-        "score",
-        "rejection_reason",
+        "confirmation_qvalue",
+        *(f"{profile}_{name}" for profile in PROFILES for name in ("rank", "reason")),
         half_life_found=pl.col("half_life") * bar_minutes,
     )
     return source.truth().join(found, on=["symbol_1", "symbol_2"], how="left").sort("half_life_bars")

@@ -28,7 +28,7 @@ def build_jobs() -> list[Any]:
         ),
         dg.define_asset_job(
             RANKING_JOB,
-            selection=dg.AssetSelection.assets("pair_rankings"),
-            description="All pairs of a sector on one session, ranked.",
+            selection=dg.AssetSelection.assets("pair_rankings", "scan_ledger"),
+            description="All pairs of a sector on one session, ranked, beside what chance alone would pass.",
         ),
     ]

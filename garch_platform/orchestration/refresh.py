@@ -16,7 +16,7 @@ from garch_platform.orchestration.planner import KeyRange
 
 __all__ = ["RefreshPlan", "failed_symbols", "refresh_plan"]
 
-LAST_ASSET = {HISTORY_JOB: "feature_history", DAILY_JOB: "garch_models", RANKING_JOB: "pair_rankings"}
+LAST_ASSET = {HISTORY_JOB: "feature_history", DAILY_JOB: "garch_models", RANKING_JOB: "scan_ledger"}
 
 
 @dataclass(frozen=True)

@@ -111,6 +111,14 @@ def _probability(name: str) -> CheckConstraint:
     return CheckConstraint(f"{name} IS NULL OR ({name} >= 0 AND {name} <= 1)", name=name)
 
 
+def _counts(names: str) -> list[Column[Any]]:
+    return [Column(name, Integer) for name in names.split()]
+
+
+def _verdict(profile: str) -> list[Column[Any]]:
+    return [Column(f"{profile}_rank", Integer), _text(f"{profile}_gate", 32), _text(f"{profile}_reason")]
+
+
 METADATA = MetaData(naming_convention=NAMING_CONVENTION)
 
 Table(
@@ -196,6 +204,13 @@ Table(
     Column("at_boundary", Boolean),
     _text("boundary"),
     *_numbers("ljung_box_pvalue arch_lm_pvalue"),
+    _text("start", 16),
+    Column("gradient_norm", Double),
+    _text("fallback", 8),
+    _text("fallback_reason"),
+    _text("adequacy", 16),
+    _text("adequacy_failing"),
+    *_numbers("joint_sign_bias_pvalue cusum_squares_pvalue"),
     Column("is_selected", Boolean),
     *_dates("window_start window_end"),
     *_lineage(),
@@ -221,17 +236,45 @@ Table(
     Column("n_observations", Integer),
     *_numbers("coverage price_correlation return_correlation"),
     *_numbers("statistic_1_on_2 pvalue_1_on_2 statistic_2_on_1 pvalue_2_on_1 coint_statistic coint_pvalue"),
+    Column("coint_lags", Integer),
+    *_numbers("johansen_trace_0 johansen_trace_1 kss_statistic kss_pvalue hurst"),
+    Column("johansen_rank", Integer),
     *_numbers("hedge_ratio intercept half_life spread_mean spread_std spread_zscore"),
-    *_numbers("fit_score volatility_score trading_score diagnostics_score score oos_sharpe"),
+    Column("confirmation_observations", Integer),
+    *_numbers("confirmation_statistic confirmation_pvalue confirmation_qvalue"),
+    *_numbers("fit_score volatility_score trading_score diagnostics_score score aic bic"),
+    *_numbers("oos_sharpe oos_probabilistic_sharpe"),
+    Column("oos_trades", Integer),
+    *_verdict("honest"),
+    *_verdict("classic"),
     Column("rank", Integer),
     Column("passed", Boolean),
+    _text("gate", 32),
     _text("rejection_reason"),
-    *_dates("formation_start formation_end out_of_sample_start out_of_sample_end"),
+    *_dates("formation_start formation_end confirmation_start confirmation_end"),
+    *_dates("out_of_sample_start out_of_sample_end"),
     *_lineage(),
     UniqueConstraint("sector", "ranking_date", "symbol_1", "symbol_2"),
     Index(None, "ranking_date", "sector", "rank"),
     CheckConstraint("symbol_1 < symbol_2", name="ordered"),
     comment="One row a pair, sector and day: estimates, scores, rank, and why it was rejected.",
+)
+
+Table(
+    "scan_ledger",
+    METADATA,
+    _id(),
+    _text("sector", 64, required=True),
+    Column("ranking_date", Date, nullable=False),
+    _text("profile", 32, required=True),
+    *_counts("pairs tested correlated significant confirmed ranked floor_draws"),
+    *_numbers("floor_median floor_q95 floor_any detectable_half_life"),
+    *_counts("formation_bars confirmation_bars"),
+    *_lineage(),
+    UniqueConstraint("sector", "ranking_date", "profile"),
+    Index(None, "ranking_date"),
+    _probability("floor_any"),
+    comment="One row a ranking and profile: pairs left by each stage, and what chance alone passes.",
 )
 
 Table(

@@ -34,7 +34,11 @@ SETTINGS: Final = small_market.settings_with(
     garch={"sessions": 260, "distributions": ["normal"]},
     universe={"sectors": {"active": ["all"], "available": ["technology", "healthcare"]}},
     quality={"max_rejected_share": 0.7},
-    pairs={"min_correlation": 0.3, "max_pvalue": 0.2, "min_score": 0.0},
+    pairs={
+        "profile": "classic",
+        "classic": {"min_price_correlation": 0.3, "max_pvalue": 0.2, "min_score": 0.0},
+        "floor_draws": 1,
+    },
 )
 
 Rows = dict[str, pl.DataFrame]

@@ -48,11 +48,12 @@ SETTINGS: Final[dict[str, Any]] = {
         "sectors": {"active": ["technology", "all"], "available": ["technology", "healthcare", "financial"]},
     },
     "trading_days": {"start": DAYS[0], "end": DAYS[-1]},
-    "formation": {"sessions": 260, "out_of_sample_sessions": 50},
+    "formation": {"sessions": 360, "out_of_sample_sessions": 50},
+    "pairs": {"floor_draws": 2},
     "garch": {"sessions": 300},
 }
 
-RESULT_TABLES: Final = ("variance_stability_tracking", "garch_models", "pair_rankings")
+RESULT_TABLES: Final = ("variance_stability_tracking", "garch_models", "pair_rankings", "scan_ledger")
 
 
 def daily_bars(sessions: list[date] = SESSIONS, symbols: list[str] = SYMBOLS, seed: int = 6) -> pl.DataFrame:

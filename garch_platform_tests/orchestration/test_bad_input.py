@@ -133,7 +133,8 @@ def test_nothing_is_invented_for_a_symbol_whose_bar_was_rejected(story: Story) -
         pl.col("ranking_date") == LAST,
         pl.col("symbol_1").is_in(SPOILED) | pl.col("symbol_2").is_in(SPOILED),
     )
-    assert pairs["rejection_reason"].str.contains("excluded: unstable variance: no_bars").all()
+    assert pairs["rejection_reason"].str.contains(": no bar in this session").all()
+    assert set(pairs["honest_gate"]) == set(pairs["classic_gate"]) == {"excluded"}
 
 
 def test_bars_of_a_future_session_wait_for_it(story: Story) -> None:
@@ -212,7 +213,8 @@ def test_symbol_with_three_bars_fails_alone(quick_eve: Launcher, undisturbed: Ro
         (LAST, "insufficient", "insufficient_data: 2 returns, 250 needed")
     ]
     pairs = rows["pair_rankings"].filter((pl.col("symbol_1") == "NEW") | (pl.col("symbol_2") == "NEW"))
-    assert set(pairs["rejection_reason"]) == {"NEW excluded: unstable variance: insufficient_data"}
+    assert set(pairs["classic_reason"]) == {"NEW: unstable variance: insufficient_data"}
+    assert set(pairs["honest_gate"]) == {"coverage"}
     assert len(pairs) == len(SYMBOLS)
     assert failed_symbols(quick_eve, LAST) == []
 
@@ -258,7 +260,7 @@ def test_session_without_any_bar_is_no_crash_and_is_filled_later(
     assert named == {", ".join(SYMBOLS)}
     today = rows["pair_rankings"].filter(pl.col("ranking_date") == LAST)
     assert len(today) == 36
-    assert (today["rejection_reason"].str.count_matches("excluded: unstable variance: no_bars") == 2).all()
+    assert (today["rejection_reason"].str.count_matches("no bar in this session") == 2).all()
 
     deliver(quick_eve, bars)
     assert failed_symbols(quick_eve, LAST) == SYMBOLS

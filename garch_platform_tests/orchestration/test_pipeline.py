@@ -50,6 +50,7 @@ def test_refresh_fills_every_store(market: Launcher) -> None:
         "variance_stability_tracking": ("test_date", 6 * 5),
         "garch_models": ("fit_date", 6 * 5 * 2),
         "pair_rankings": ("ranking_date", (6 + 15) * 5),
+        "scan_ledger": ("ranking_date", 2 * 2 * 5),
     }
     for table, (column, count) in keys.items():
         rows = workspace.database.read_table(table)
@@ -66,8 +67,14 @@ def test_the_planted_pair_is_ranked_first(market: Launcher) -> None:
     rankings = market.workspace.database.read_table("pair_rankings", sector="all", ranking_date=DAYS[-1])
     best = rankings.sort("coint_pvalue").row(0, named=True)
     assert (best["symbol_1"], best["symbol_2"]) == ("AAA", "BBB")
-    assert best["coint_pvalue"] < 1e-4 < 0.1 < rankings["coint_pvalue"].sort()[1]
-    assert (best["formation_end"], best["out_of_sample_start"]) == tuple(SESSIONS[-51:-49])
+    assert best["coint_pvalue"] < 1e-3 < rankings["coint_pvalue"].sort()[1]
+    assert rankings["honest_rank"].count() == 1
+    assert (best["confirmation_end"], best["out_of_sample_start"]) == tuple(SESSIONS[-51:-49])
+    formed = SESSIONS.index(best["formation_end"]) - SESSIONS.index(best["formation_start"]) + 1
+    assert formed == int(0.7 * 360)
+    assert SESSIONS.index(best["confirmation_start"]) == SESSIONS.index(best["formation_end"]) + 1
+    assert best["honest_rank"] == best["rank"] == 1
+    assert best["confirmation_qvalue"] < 0.05
 
 
 @pytest.mark.parametrize(
@@ -79,6 +86,7 @@ def test_the_planted_pair_is_ranked_first(market: Launcher) -> None:
         ("stability", f"{DAYS[2]}|FFF", {"dagster/row_count": 6}),
         ("garch_models", f"{DAYS[2]}|FFF", {"dagster/row_count": 12, "failed": 0}),
         ("pair_rankings", f"{DAYS[2]}|all", {"dagster/row_count": 21}),
+        ("scan_ledger", f"{DAYS[2]}|all", {"dagster/row_count": 4}),
     ],
 )
 def test_event_says_how_many_rows(

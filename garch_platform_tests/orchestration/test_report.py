@@ -7,6 +7,7 @@ from datetime import date
 from html.parser import HTMLParser
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from garch_platform.errors import CalendarError, StoreError
@@ -14,6 +15,8 @@ from garch_platform.orchestration.launch import Launcher
 from garch_platform.orchestration.outcomes import RankingOutcome
 from garch_platform.orchestration.report import write_report
 from garch_platform.orchestration.workspace import Workspace
+from garch_platform.quant.pairs.rules import PROFILES
+from garch_platform.quant.pairs.selection import gate_names
 from garch_platform.settings import load_settings
 from garch_platform_tests.orchestration.small_market import DAYS
 
@@ -65,41 +68,43 @@ def test_report_that_cannot_be_written_names_the_file(market: Launcher, tmp_path
         write_report([market.workspace], tmp_path / "taken" / "report.html")
 
 
-def test_gates_add_up_to_all_pairs_and_stand_in_order(market: Launcher) -> None:
-    outcome = RankingOutcome.of(market.workspace)
-    gates = outcome.gates()
-    assert gates["pairs"].sum() == len(outcome.rankings) == 6 + 15
-    assert outcome.passed == sum(gates.filter(gates["gate"] == "passed all gates")["pairs"])
-    order = ["excluded", "coverage", "price_correlation", "cointegration", "coint_pvalue", "garch", "score"]
-    named = [gate for gate in gates["gate"] if gate in order]
-    assert named == sorted(named, key=order.index)
+def test_gates_of_both_profiles_add_up_and_stand_in_order(market: Launcher) -> None:
+    view = RankingOutcome.of(market.workspace).view
+    gates = view.gates()
+    for profile in PROFILES:
+        own = gates.drop_nulls(profile)
+        assert own[profile].sum() == len(view.pairs) == 6 + 15
+        assert own["gate"].to_list()[:-1] == [
+            gate for gate in gates["gate"] if gate in gate_names(profile, view.rules)
+        ]
+        assert view.selected(profile) == own.filter(pl.col("gate") == "selected")[profile][0]
     assert gates["asks"].null_count() == 0
 
 
-def test_best_pairs_come_ranked_first_and_by_score(market: Launcher) -> None:
-    outcome = RankingOutcome.of(market.workspace, DAYS[-1])
-    best = outcome.best(top=5)
-    assert len(best) > 0
+def test_best_pairs_come_ranked_first_then_those_that_came_farthest(market: Launcher) -> None:
+    view = RankingOutcome.of(market.workspace, DAYS[-1]).view
+    best = view.best(top=5)
+    names = gate_names(view.rules.profile, view.rules)
     for _, part in best.group_by("sector"):
-        passed, fallen = part.filter(part["rank"].is_not_null()), part.filter(part["rank"].is_null())
+        selected, fallen = part.filter(part["rank"].is_not_null()), part.filter(part["rank"].is_null())
         assert part["rank"].is_null().is_sorted()
-        assert passed["rank"].to_list() == list(range(1, len(passed) + 1))
-        assert fallen["score"].is_sorted(descending=True)
-        assert set(fallen["gate"]) <= {"score"}
+        assert selected["rank"].to_list() == list(range(1, len(selected) + 1))
+        depths = [names.index(gate) for gate in fallen["gate"]]
+        assert depths == sorted(depths, reverse=True)
+    assert best.filter(pl.col("rank") == 1).height == 2
 
 
-def test_trials_say_how_many_passes_chance_explains(market: Launcher) -> None:
+def test_stages_name_the_counts_the_floor_and_the_reach(market: Launcher) -> None:
     outcome = RankingOutcome.of(market.workspace)
-    rows = outcome.rankings
-    tested = rows.filter(rows["coint_pvalue"].is_not_null(), rows["price_correlation"] >= 0.8)
-    passed = tested.filter(tested["coint_pvalue"] <= 0.05)
-    text = outcome.trials()
-    assert text.startswith(
-        f"Trials: 21 pairs, of which {len(tested)} reached the Engle-Granger test and {len(passed)} passed it at 0.05"
+    lines = list(outcome.view.stages())
+    assert len(lines) == 4
+    row = outcome.ledger.row(
+        by_predicate=(pl.col("sector") == "all") & (pl.col("profile") == "honest"), named=True
     )
-    assert (
-        f"about {0.09 * len(tested):.0f} to {0.20 * len(tested):.0f} of {len(tested)} would pass it." in text
-    )
+    (line,) = [line for line in lines if line.startswith("all, honest: 15 pairs")]
+    assert f"→ {row['correlated']} correlated → {row['significant']} significant" in line
+    assert "Floor: on 2 markets like this one without cointegration the same selection passed" in line
+    assert f"80 % power up to a half-life of {row['detectable_half_life']:.1f} 1Day bars." in line
 
 
 @pytest.mark.parametrize(

@@ -184,6 +184,101 @@ def test_appends_equal_one_computation_bit_for_bit(data: st.DataObject) -> None:
     assert pl.concat(parts).sort("symbol", "timestamp").equals(whole)
 
 
+LONG = FeatureWindows(rolling_window=300, min_periods=50, ma_short=7, ma_long=129, rsi_window=64)
+
+
+def gappy_prices(count: int, seed: int) -> list[float | None]:
+    """A random walk with absent closes and a stretch in which nothing moves."""
+    rng = np.random.default_rng(seed)
+    prices = np.round(50.0 * np.exp(0.001 * np.cumsum(rng.standard_normal(count))), 2)
+    prices[count // 3 : count // 3 + 400] = prices[count // 3]
+    return [
+        None if absent else price
+        for price, absent in zip(prices.tolist(), rng.random(count) < 0.03, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("intraday", [False, True])
+@pytest.mark.parametrize("windows", [WINDOWS, LONG], ids=["short", "long"])
+def test_series_of_several_chunks_append_bit_for_bit(windows: FeatureWindows, intraday: bool) -> None:
+    frame = closes_frame({name: gappy_prices(4000, k) for k, name in enumerate("ABC")}, bars_per_session=39)
+    options = {"windows": windows, "bars_per_year": 252.0, "intraday": intraday}
+    whole = compute_features(frame, **options)  # type: ignore[arg-type]
+    assert compute_features(frame, workers=3, **options).equals(whole)  # type: ignore[arg-type]
+    for cut in frame["timestamp"].unique().sort().to_list()[100::977]:
+        earlier = (
+            whole.filter(pl.col("timestamp") < cut).group_by("symbol", maintain_order=True).tail(windows.tail)
+        )
+        later = frame.filter(pl.col("timestamp") >= cut)
+        appended = compute_features(later, previous=earlier, **options)  # type: ignore[arg-type]
+        assert appended.equals(whole.filter(pl.col("timestamp") >= cut))
+
+
+def test_windows_equal_direct_sums() -> None:
+    prices = [price for price in gappy_prices(3000, 4) if price is not None]
+    result = compute_features(
+        closes_frame({"A": prices}),  # type: ignore[dict-item]
+        windows=LONG,
+        bars_per_year=252.0,
+        intraday=False,
+    )
+    view = np.lib.stride_tricks.sliding_window_view
+    returns, change = np.diff(np.log(prices)), np.diff(prices)
+    gains, losses = (view(np.maximum(sign * change, 0.0), 64).sum(axis=1) for sign in (1.0, -1.0))
+    moves = gains + losses
+    expected = {
+        "rolling_mean": view(returns, 300).mean(axis=1),
+        "rolling_std": view(returns, 300).std(axis=1, ddof=1),
+        "ma_short": view(prices, 7).mean(axis=1),
+        "ma_long": view(prices, 129).mean(axis=1),
+        "rsi": np.divide(100.0 * gains, moves, out=np.full(len(moves), np.nan), where=moves > 1e-9),
+    }
+    for name, values in expected.items():
+        actual = result[name].fill_null(np.nan).to_numpy()
+        assert np.isnan(actual[: len(prices) - len(values)]).all()
+        np.testing.assert_allclose(actual[-len(values) :], values, rtol=1e-11, atol=1e-16, err_msg=name)
+    still = view(returns, 300).max(axis=1) == view(returns, 300).min(axis=1)
+    assert still.any()
+    assert (result["rolling_std"].to_numpy()[-len(still) :][still] == 0.0).all()
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1e12])
+def test_the_currency_unit_does_not_matter(scale: float) -> None:
+    prices = random_prices(60, 8)
+    plain = features(closes_frame({"A": prices}))
+    scaled = features(closes_frame({"A": [scale * price for price in prices]}))
+    for name in ("log_return", "z_score", "rolling_std", "rsi"):
+        np.testing.assert_allclose(
+            scaled[name].cast(pl.Float64), plain[name].cast(pl.Float64), rtol=1e-8, atol=1e-13, err_msg=name
+        )
+
+
+def test_rows_in_any_order_give_the_same_frame() -> None:
+    frame = closes_frame({name: gappy_prices(800, k) for k, name in enumerate(("b", "a", "é", "Z", "aa"))})
+    result = features(frame, intraday=True)
+    assert result["symbol"].unique(maintain_order=True).to_list() == ["Z", "a", "aa", "b", "é"]
+    for order in (
+        frame.sort("timestamp", "symbol"),
+        frame.sort("timestamp", descending=True),
+        frame.sample(fraction=1.0, shuffle=True, seed=1),
+    ):
+        assert features(order, intraday=True).equals(result)
+    earlier = result.filter(pl.col("timestamp") < MONDAY + timedelta(days=50)).sample(
+        fraction=1.0, shuffle=True, seed=2
+    )
+    later = frame.filter(pl.col("timestamp") >= MONDAY + timedelta(days=50))
+    appended = features(later, intraday=True, previous=earlier)
+    assert appended.equals(result.filter(pl.col("timestamp") >= MONDAY + timedelta(days=50)))
+
+
+def test_a_row_without_a_key_is_refused() -> None:
+    frame = closes_frame({"A": random_prices(5, 1)})
+    for name in ("symbol", "timestamp"):
+        nameless = frame.with_columns(pl.when(pl.int_range(pl.len()) != 2).then(pl.col(name)).alias(name))
+        with pytest.raises(DataError, match="1 rows have no symbol or no timestamp"):
+            features(nameless)
+
+
 def test_more_history_than_the_tail_changes_nothing() -> None:
     frame = closes_frame({"A": random_prices(80, 6), "B": random_prices(80, 7)})
     cut = frame["timestamp"].unique().sort()[50]

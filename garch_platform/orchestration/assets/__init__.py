@@ -6,7 +6,7 @@
                           │
     raw_bars ────────> features ──> stability ──> garch_models     symbol x trading day
                                                        │
-                                                 pair_rankings     sector x trading day
+                                   pair_rankings ──> scan_ledger   sector x trading day
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from garch_platform.bars import BAR_SCHEMA
 from garch_platform.orchestration.assets.bars import bar_history, raw_bars
 from garch_platform.orchestration.assets.features import LAKE_COLUMNS, feature_history, features
 from garch_platform.orchestration.assets.models import garch_models, stability
-from garch_platform.orchestration.assets.pairs import pair_rankings
+from garch_platform.orchestration.assets.pairs import pair_rankings, scan_ledger
 from garch_platform.orchestration.metadata import database_schema, frame_schema
 from garch_platform.orchestration.partitions import DATE, SYMBOL, Partitions
 from garch_platform.quant.features import FEATURE_SCHEMA
@@ -58,7 +58,7 @@ def build_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
             "models",
             "variance_stability_tracking",
             ("symbol", "test_date"),
-            kinds={"statsmodels"},
+            kinds={"numba"},
             deps=["features"],
         ),
         _database_asset(
@@ -67,7 +67,7 @@ def build_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
             "models",
             "garch_models",
             ("symbol", "fit_date"),
-            kinds={"arch"},
+            kinds={"numba"},
             deps=["features", "stability"],
         ),
         _database_asset(
@@ -76,11 +76,20 @@ def build_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
             "pairs",
             "pair_rankings",
             ("sector", "ranking_date"),
-            kinds={"statsmodels"},
+            kinds={"numba"},
             deps=[
                 dg.AssetDep(name, partition_mapping=same_day)
                 for name in ("features", "stability", "garch_models")
             ],
+        ),
+        _database_asset(
+            scan_ledger,
+            partitions.sector_days,
+            "pairs",
+            "scan_ledger",
+            ("sector", "ranking_date"),
+            kinds={"numba"},
+            deps=[dg.AssetDep(name, partition_mapping=same_day) for name in ("features", "stability")],
         ),
     ]
 

@@ -10,6 +10,7 @@ from garch_platform.orchestration.metadata import mark_failed, plot
 from garch_platform.orchestration.partitions import KeySet
 from garch_platform.orchestration.windows import Window, read_window
 from garch_platform.orchestration.workspace import Workspace
+from garch_platform.quant.adequacy import model_adequacy
 from garch_platform.quant.stability import StabilityGate, apply_gate, stability_tests
 from garch_platform.quant.volatility import fit_garch_batch
 
@@ -74,7 +75,7 @@ def garch_models(
 ) -> dg.Output[pl.DataFrame]:
     """GARCH(1,1) of every symbol by maximum likelihood, normal and Student-t, each with its health; the one of lower BIC is selected.
 
-    A fit that fails is a row with its status and reason; so is a symbol without a bar in the session.
+    `adequacy` judges the model on its standardised residuals (Ljung-Box of them and of their squares, ARCH-LM, Holm at 5 %); sign bias and breaks are reported beside it. A fit that fails is a row with its status, its reason and the forecast of a fallback; so is a symbol without a bar in the session.
     """  # noqa: E501
     keys = KeySet.of(context.partition_keys)
     tables, version = [], None
@@ -112,8 +113,13 @@ def _fits(workspace: Workspace, window: Window) -> pl.DataFrame:
             min_observations=settings.garch.min_observations,
             weak_observations=settings.garch.weak_observations,
         )
-        table = batch.table.rename(
-            lambda name: f"se_{name.removesuffix('_se')}" if name.endswith("_se") else name
+        errors = {name: f"se_{name.removesuffix('_se')}" for name in batch.standard_errors.columns}
+        adequacy = model_adequacy(batch.standardised_residuals)
+        table = batch.table.rename(errors).with_columns(
+            adequacy=adequacy["verdict"],
+            adequacy_failing=adequacy["failing"],
+            joint_sign_bias_pvalue=adequacy["joint_sign_bias_pvalue"],
+            cusum_squares_pvalue=adequacy["cusum_squares_pvalue"],
         )
         tables.append(_stamp(window, table, "fit_date").with_columns(distribution=pl.lit(distribution)))
     unconditional = pl.col("omega") / (1 - pl.col("persistence"))

@@ -1,197 +1,260 @@
 """Composite score of a pair: 40 % fit, 30 % volatility, 20 % trading, 10 % diagnostics.
 
-Each component lies in [0, 1] and higher is better. F is the formation window, O the out-of-sample bars
-after it; s is the spread, and d its one-bar shocks: the change beyond the expected return to the mean,
-without which the residual tests would reject the very reversion that is looked for. Hedge ratio, mean,
-standard deviation, autoregression and GARCH parameters come from F and stay frozen.
+A rank among pairs, never a substitute for the test. Each component lies in [0, 1], higher is better, and
+does not change when prices are scaled. F is the formation window, O the bars after it; s is the spread with
+hedge ratio and mean m of F, and e its innovations e_t = (s_t - m) - phi (s_{t-1} - m), phi of F, to which a
+GARCH(1,1) with Student-t shocks is fitted on F. Everything is frozen at the end of F; h is the GARCH
+variance forecast one bar ahead.
 
-========== ==== ==========================================================================================
-fit        0.4  1 / (1 + exp(-(BIC_0 - BIC_1) / 2)): Schwarz's approximation [1]_ to the posterior
-                probability that d on F follows a normal GARCH(1,1) (BIC_1) and not a constant variance
-                (BIC_0), prior odds 1.
-volatility 0.3  Phi(DM) on O: DM is the Diebold-Mariano statistic [3]_ of the QLIKE losses of the constant
-                variance of F and of the GARCH(1,1) forecast one bar ahead.
-trading    0.2  Phi(sqrt(n) S): probability that the true Sharpe ratio is positive given the ratio S per bar
-                of the backtest on the n bars of O, net of costs (Lo [2]_; normal returns). No trade
-                scores 0: a spread that never reached the entry has shown no profit.
-diagnostics 0.1 Share of two tests that the standardised residuals of the fit pass at 5 %: Ljung-Box (10
-                lags) and ARCH-LM (5 lags).
-========== ==== ==========================================================================================
+=========== === ==========================================================================================
+fit         .4  L / (1 + L): L is the ratio of predictive likelihoods [1]_ on O, of the AR(1)-GARCH over a
+                random walk with the same variances h and degrees of freedom: does the spread return as it
+                did? The AR(1)'s is averaged over what F leaves open about phi (corrected for bias) and m.
+volatility  .3  mean of Phi(DM) over two rivals, EWMA(.94) and the constant variance of F: DM is the
+                Diebold-Mariano statistic [2]_ of the QLIKE losses on O.
+trading     .2  probabilistic Sharpe ratio [3]_ of the backtest on O net of costs; 0 without a trade.
+diagnostics .1  min(1, 2 min(p, p2) / .05): p and p2 are the Ljung-Box p-values of the standardised
+                residuals on F and of their squares. 1 unless one of them rejects at 5 % (Bonferroni).
+=========== === ==========================================================================================
 
-The first three read 0.5 where the model does no better than its baseline. The score is a ranking device.
-It reads O, so nothing measured on O is independent of a ranking by it.
+The score reads O, so nothing measured on O is independent of a ranking by it.
 
 References
 ----------
-.. [1] Kass, R. E. and Raftery, A. E. (1995), "Bayes factors", Journal of the American Statistical
-   Association 90, 773-795.
-.. [2] Lo, A. W. (2002), "The statistics of Sharpe ratios", Financial Analysts Journal 58(4), 36-52.
-.. [3] Diebold, F. X. and Mariano, R. S. (1995), "Comparing predictive accuracy", Journal of Business &
+.. [1] Geweke, J. and Amisano, G. (2010), "Comparing and evaluating Bayesian predictive distributions of
+   asset returns", International Journal of Forecasting 26, 216-230.
+.. [2] Diebold, F. X. and Mariano, R. S. (1995), "Comparing predictive accuracy", Journal of Business &
    Economic Statistics 13(3), 253-263. One-step forecasts: no autocorrelation correction.
+.. [3] Bailey, D. H. and Lopez de Prado, M. (2012), "The Sharpe ratio efficient frontier", Journal of Risk
+   15(2), 3-44.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
-from garch_platform.quant.volatility.forecast import garch_variance, qlike_losses
+from garch_platform.quant.pairs.backtest import backtest_spreads, carried
+from garch_platform.quant.pairs.rules import SelectionRules
+from garch_platform.quant.pairs.spread import autoregression, corrected_autoregression, spread_shocks
+from garch_platform.quant.stability import ljung_box
+from garch_platform.quant.volatility import fit_garch_batch
+from garch_platform.quant.volatility.forecast import qlike_losses
 
-__all__ = [
-    "WEIGHTS",
-    "Backtest",
-    "backtest_spread",
-    "composite_score",
-    "constant_variance_bic",
-    "diagnostics_score",
-    "fit_score",
-    "trading_score",
-    "volatility_score",
-]
+__all__ = ["MIN_OUT_OF_SAMPLE", "SCORE_COLUMNS", "WEIGHTS", "score_spreads"]
 
 Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
 
 WEIGHTS: Final = MappingProxyType({"fit": 0.4, "volatility": 0.3, "trading": 0.2, "diagnostics": 0.1})
+MIN_OUT_OF_SAMPLE: Final = 20
+"""Fewest bars of a spread after the formation window on which it is scored."""
+NODES: Final = 3
+"""Points of the Gauss-Hermite rule for each of phi and the mean."""
+HEDGE_UNCERTAINTY: Final = 1.5
+EWMA_DECAY: Final = 0.94
+LJUNG_BOX_LAGS: Final = 10
 RESIDUAL_SIGNIFICANCE: Final = 0.05
 
-
-def composite_score(*, fit: float, volatility: float, trading: float, diagnostics: float) -> float:
-    """Weighted sum of the four components, in [0, 1]."""
-    return (
-        WEIGHTS["fit"] * fit
-        + WEIGHTS["volatility"] * volatility
-        + WEIGHTS["trading"] * trading
-        + WEIGHTS["diagnostics"] * diagnostics
-    )
-
-
-def constant_variance_bic(shocks: Floats) -> float:
-    """BIC of independent normal shocks with one mean and one variance; absent (NaN) ones are dropped."""
-    present = shocks[np.isfinite(shocks)]
-    count = len(present)
-    return count * (math.log(2.0 * math.pi * float(present.var())) + 1.0) + 2.0 * math.log(count)
+SCORE_COLUMNS: Final[dict[str, pl.DataType]] = {
+    **{f"{name}_score": pl.Float64() for name in WEIGHTS},
+    "score": pl.Float64(),
+    "aic": pl.Float64(),
+    "bic": pl.Float64(),
+    "score_reason": pl.String(),
+}
+"""Columns of `score_spreads`: the components, their weighted sum, AIC and BIC of the GARCH fit, and why
+there is no score (null where there is one)."""
 
 
-def fit_score(*, bic_garch: float, bic_constant: float) -> float:
-    """Probability of the GARCH model against a constant variance, from their BIC."""
-    return 0.5 * (1.0 + math.tanh((bic_constant - bic_garch) / 4.0))
-
-
-def volatility_score(
-    shocks: Floats,
+def score_spreads(
+    spreads: Floats,
     *,
-    mu: float,
-    omega: float,
-    alpha: float,
-    beta: float,
-    initial_variance: float,
-    constant_mean: float,
-    constant_variance: float,
-) -> float:
-    """Phi of the Diebold-Mariano statistic of frozen GARCH forecasts against a frozen constant (QLIKE).
-
-    0.5 says that neither is better; also where the losses do not differ or cannot be compared.
+    formation_end: int,
+    mean: Floats,
+    std: Floats,
+    hedge_ratio: Floats,
+    rules: SelectionRules,
+    session_index: Integers | None = None,
+    min_observations: int = 250,
+) -> pl.DataFrame:
+    """Score spreads that were formed on the first ``formation_end`` bars by the bars after them.
 
     Args:
-        shocks: (T,) out-of-sample shocks of the spread in time order; NaN = absent, dropped.
-        mu, omega, alpha, beta: GARCH parameters of the formation window.
-        initial_variance: forecast for the first of ``shocks`` made at the end of formation.
-        constant_mean, constant_variance: moments of the shocks in the formation window.
+        spreads: (T, P) in time order, NaN = absent; no bar after the confirmation window.
+        formation_end: first row of the bars that judge.
+        mean, std, hedge_ratio: (P,) of the formation window.
+        rules: thresholds and costs of the backtest.
+        session_index: (T,) session of each bar, for intraday bars: innovations across sessions are left out.
+        min_observations: fewest innovations to which GARCH is fitted.
+
+    Returns:
+        P rows with the columns of `SCORE_COLUMNS`.
     """
-    present = shocks[np.isfinite(shocks)]
-    variance = garch_variance(
-        present, mu=mu, omega=omega, alpha=alpha, beta=beta, initial_variance=initial_variance
+    if spreads.shape[1] == 0:
+        return pl.DataFrame(schema=SCORE_COLUMNS)
+    phi = np.array([autoregression(spread[:formation_end]) for spread in spreads.T])
+    innovations = _shocks(spreads, mean, phi, session_index)
+    batch = fit_garch_batch(innovations[:formation_end], dist="t", min_observations=min_observations)
+    fits = batch.table
+    bars = np.isfinite(innovations[formation_end:]).sum(axis=0)
+    usable = fits["status"].is_in(["ok", "weak"])
+    reason = fits.select(
+        pl.when(~usable)
+        .then(pl.format("garch {}: {}", "status", "reason"))
+        .when(pl.Series(bars) < MIN_OUT_OF_SAMPLE)
+        .then(pl.format("out_of_sample_bars {} < {}", pl.Series(bars), pl.lit(MIN_OUT_OF_SAMPLE)))
+    ).to_series()
+    scored = np.flatnonzero(reason.is_null().to_numpy())
+    columns = {name: np.full(len(fits), np.nan) for name in SCORE_COLUMNS if name.endswith("score")}
+    if len(scored):
+        parameters = {
+            name: fits[name].to_numpy()[scored]
+            for name in ("mu", "omega", "alpha", "beta", "nu", "forecast_variance")
+        }
+        nu = parameters.pop("nu")
+        changes = _shocks(spreads[:, scored], mean[scored], np.ones(len(scored)), session_index)
+        shocks = innovations[:, scored] - parameters.pop("mu")
+        later = shocks[formation_end:]
+        forecast = _variance_path(later, initial=parameters.pop("forecast_variance"), **parameters)
+        backtest = backtest_spreads(
+            spreads[max(formation_end - 1, 0) :, scored],
+            mean=mean[scored],
+            std=std[scored],
+            hedge_ratio=hedge_ratio[scored],
+            entry_zscore=rules.entry_zscore,
+            exit_zscore=rules.exit_zscore,
+            cost_bps=rules.cost_bps,
+        )
+        components = {
+            "fit": _fit(
+                carried(spreads[:, scored])[formation_end - 1 :],
+                changes[formation_end:],
+                _Autoregression.of(phi[scored], mean[scored], innovations[:formation_end, scored]),
+                forecast,
+                nu,
+            ),
+            "volatility": _volatility(shocks[:formation_end], later, forecast),
+            "trading": backtest.probabilistic_sharpe,
+            "diagnostics": _diagnostics(batch.standardised_residuals[:, scored]),
+        }
+        for name, values in components.items():
+            columns[f"{name}_score"][scored] = values
+        columns["score"][scored] = sum(WEIGHTS[name] * values for name, values in components.items())
+    return pl.DataFrame(columns | {"aic": fits["aic"], "bic": fits["bic"], "score_reason": reason}).select(
+        pl.col(name).cast(dtype).fill_nan(None) if dtype == pl.Float64 else pl.col(name).cast(dtype)
+        for name, dtype in SCORE_COLUMNS.items()
     )
-    constant = qlike_losses(constant_variance, (present - constant_mean) ** 2)
-    gains = constant - qlike_losses(variance, (present - mu) ** 2)
-    gains = gains[np.isfinite(gains)]
-    spread_of_gains = float(gains.std(ddof=1)) if len(gains) > 1 else 0.0
-    if spread_of_gains == 0.0:
-        return 0.5
-    return _normal_cdf(math.sqrt(len(gains)) * float(gains.mean()) / spread_of_gains)
-
-
-def _normal_cdf(value: float) -> float:
-    return 0.5 * math.erfc(-value / math.sqrt(2.0))
-
-
-def diagnostics_score(*pvalues: float | None) -> float:
-    """Share of residual tests with a p-value above 5 %; a test without one counts as failed."""
-    return sum(p is not None and p > RESIDUAL_SIGNIFICANCE for p in pvalues) / len(pvalues)
 
 
 @dataclass(frozen=True)
-class Backtest:
-    """Result of `backtest_spread`.
+class _Autoregression:
+    """AR(1) of each spread on the formation window, with what it leaves open.
 
-    Attributes:
-        returns: (T - 1,) net return of each bar after the first, on the gross value of both legs.
-        positions: (T - 1,) position held over that bar: 1 long the spread, -1 short, 0 flat.
-        trades: positions opened.
+    The errors are those of an AR(1), times 1.5: a residual of an estimated hedge ratio is known less well
+    than a series that was observed (see `corrected_half_life`).
     """
 
-    returns: Floats
-    positions: NDArray[np.int64]
-    trades: int
+    phi: Floats
+    phi_error: Floats
+    mean: Floats
+    mean_error: Floats
 
-    @property
-    def sharpe(self) -> float:
-        """Mean over standard deviation per bar; NaN without a trade."""
-        deviation = float(self.returns.std(ddof=1)) if len(self.returns) > 1 else 0.0
-        return float(self.returns.mean()) / deviation if self.trades and deviation > 0.0 else math.nan
+    @classmethod
+    def of(cls, phi: Floats, mean: Floats, innovations: Floats) -> _Autoregression:
+        count = np.maximum(np.isfinite(innovations).sum(axis=0), 2)
+        known = np.minimum(corrected_autoregression(phi, count), 0.999)
+        inflated = HEDGE_UNCERTAINTY / np.sqrt(count)
+        deviation = np.nanstd(innovations, axis=0)
+        return cls(known, np.sqrt(1.0 - known**2) * inflated, mean, deviation / (1.0 - known) * inflated)
 
 
-def backtest_spread(
-    spread: Floats,
+def _shocks(spreads: Floats, mean: Floats, phi: Floats, session_index: Integers | None) -> Floats:
+    columns = [
+        spread_shocks(spread, mean=mean[place], phi=phi[place], session_index=session_index)
+        for place, spread in enumerate(spreads.T)
+    ]
+    return np.column_stack(columns)
+
+
+def _variance_path(
+    shocks: Floats,
     *,
-    mean: float,
-    std: float,
-    hedge_ratio: float,
-    entry_zscore: float,
-    exit_zscore: float,
-    cost_bps: float,
-) -> Backtest:
-    """Trade a spread by its z-score against a frozen mean and standard deviation.
+    omega: Floats | float,
+    alpha: Floats | float,
+    beta: Floats | float,
+    initial: Floats,
+) -> Floats:
+    """(T, P) one-bar-ahead variances; an absent shock is replaced by its expectation."""
+    path = np.empty_like(shocks)
+    variance = initial.copy()
+    for t, shock in enumerate(shocks):
+        path[t] = variance
+        square = np.where(np.isfinite(shock), shock * shock, variance)
+        variance = omega + alpha * square + beta * variance
+    return path
 
-    The z-score of bar t - 1 decides the position that earns the change from t - 1 to t. Flat, it sells at
-    z >= entry and buys at z <= -entry; short, it closes at z <= exit, long at z >= -exit. A position still
-    open at the end is closed there.
+
+def _fit(
+    spreads: Floats, changes: Floats, autoregression: _Autoregression, variance: Floats, nu: Floats
+) -> Floats:
+    """(P,) L / (1 + L), L the predictive likelihood ratio of the autoregression over a random walk.
 
     Args:
-        spread: (T,) without absent bars; the first bar only decides.
-        mean, std: moments of the formation window.
-        hedge_ratio: units of money of the second leg for one of the first.
-        entry_zscore, exit_zscore: thresholds.
-        cost_bps: one-way cost of each leg, basis points of the value traded.
-
-    Returns:
-        The net returns: (position * change) / (1 + |hedge_ratio|), less the cost at each opening and closing.
+        spreads: (O + 1, P) the last bar of the formation window and the later ones.
+        changes: (O, P) their one-bar changes, NaN where they do not count.
+        autoregression: of the formation window.
+        variance: (O, P) forecasts of the shocks' variances.
+        nu: (P,) degrees of freedom.
     """
-    zscore = ((spread - mean) / std).tolist()
-    positions = np.zeros(max(0, len(spread) - 1), dtype=np.int64)
-    position = 0
-    for t, z in enumerate(zscore[:-1]):
-        if position * z >= -exit_zscore:
-            position = 0
-        if position == 0 and abs(z) >= entry_zscore:
-            position = -1 if z > 0 else 1
-        positions[t] = position
-    gross = positions * np.diff(spread) / (1.0 + abs(hedge_ratio))
-    turnover = np.abs(np.diff(positions, prepend=0)).astype(np.float64)
-    if len(turnover):
-        turnover[-1] += abs(int(positions[-1]))
-    opened = (positions != 0) & (np.diff(positions, prepend=0) != 0)
-    return Backtest(gross - turnover * cost_bps * 1e-4, positions, int(opened.sum()))
+    from scipy.special import expit, logsumexp
+
+    def log_density(shocks: Floats) -> Floats:
+        values: Floats = -0.5 * (nu + 1.0) * np.log1p(shocks**2 / ((nu - 2.0) * variance))
+        return np.nansum(values, axis=0)
+
+    nodes, weights = np.polynomial.hermite_e.hermegauss(NODES)
+    log_weights = np.log(weights / weights.sum())
+    counted = np.where(np.isfinite(changes), 0.0, np.nan)
+    now, before = spreads[1:], spreads[:-1]
+    terms = []
+    for step, log_weight in zip(nodes, log_weights, strict=True):
+        phi = np.clip(autoregression.phi + step * autoregression.phi_error, -0.999, 0.9999)
+        for shift, other in zip(nodes, log_weights, strict=True):
+            mean = autoregression.mean + shift * autoregression.mean_error
+            terms.append(log_weight + other + log_density(now - mean - phi * (before - mean) + counted))
+    result: Floats = expit(logsumexp(terms, axis=0) - log_density(changes))
+    return result
 
 
-def trading_score(backtest: Backtest) -> float:
-    """Probability that the true Sharpe ratio is positive; 0 without a trade."""
-    sharpe = backtest.sharpe
-    if math.isnan(sharpe):
-        return 0.0
-    return _normal_cdf(sharpe * math.sqrt(len(backtest.returns)))
+def _volatility(formation: Floats, later: Floats, forecast: Floats) -> Floats:
+    """(P,) mean of Phi(Diebold-Mariano) of the forecast against EWMA and against a constant variance."""
+    from scipy.stats import norm
+
+    constant = np.nanvar(formation, axis=0)
+    smooth = {"omega": 0.0, "alpha": 1.0 - EWMA_DECAY, "beta": EWMA_DECAY}
+    rolled = _variance_path(np.vstack([formation, later]), initial=constant, **smooth)[len(formation) :]
+    losses = qlike_losses(forecast, later**2)
+    scores = []
+    for rival in (rolled, np.broadcast_to(constant, later.shape)):
+        gain = qlike_losses(rival, later**2) - losses
+        count = np.maximum(np.isfinite(gain).sum(axis=0), 2)
+        mean = np.nansum(gain, axis=0) / count
+        deviation = np.sqrt(np.nansum((gain - mean) ** 2, axis=0) / (count - 1))
+        differs = deviation > 0.0
+        scores.append(
+            np.where(differs, norm.cdf(np.sqrt(count) * mean / np.where(differs, deviation, 1.0)), 0.5)
+        )
+    return np.asarray(np.mean(scores, axis=0))
+
+
+def _diagnostics(residuals: Floats) -> Floats:
+    """(P,) 1 where neither the residuals nor their squares are autocorrelated at 5 %, falling to 0."""
+    pvalues = [ljung_box(residuals, lags=LJUNG_BOX_LAGS, squared=squared).pvalue for squared in (False, True)]
+    worst = np.min(np.nan_to_num(pvalues, nan=0.0), axis=0)
+    return np.minimum(1.0, 2.0 * worst / RESIDUAL_SIGNIFICANCE)

@@ -1,69 +1,66 @@
-"""GARCH(1,1) fits of a whole panel, one health row a series.
+"""Volatility models of a whole panel: parameters, errors and one health row a series.
 
-The model is r_t = mu + e_t, e_t = sqrt(h_t) z_t, h_t = omega + alpha e_{t-1}^2 + beta h_{t-1} [1]_ with
-z normal or standardised Student-t [2]_, estimated by maximum likelihood with the package ``arch`` [3]_
-and its backcast for h_0. Standard errors are the robust ones of Bollerslev and Wooldridge [4]_.
-
-Each series is divided by its own standard deviation before the fit and everything is converted back
-after it, so that percent returns and 1-minute decimals give the same fit: on raw decimals the
-optimiser fails, and it says so only sometimes.
+The model is r_t = mu + e_t, e_t = sqrt(h_t) z_t with h_t = omega + alpha e_{t-1}^2 + beta h_{t-1} (GARCH
+[1]_), or with alpha + gamma 1[e_{t-1} < 0] in place of alpha (GJR [2]_), and z normal or standardised
+Student-t [3]_, by maximum likelihood in compiled kernels; other models and distributions go through the
+package `arch` [4]_. Every series is fitted at variance 1 and converted back, so that percent returns and
+1-minute decimals give the same fit.
 
 References
 ----------
 .. [1] Bollerslev, T. (1986), Journal of Econometrics 31, 307-327.
-.. [2] Bollerslev, T. (1987), "A conditionally heteroskedastic time series model for speculative prices
-   and rates of return", Review of Economics and Statistics 69, 542-547.
-.. [3] Sheppard, K., arch, https://bashtage.github.io/arch/univariate/univariate.html
-.. [4] Bollerslev, T. and Wooldridge, J. M. (1992), "Quasi-maximum likelihood estimation and inference
-   in dynamic models with time varying covariances", Econometric Reviews 11, 143-172.
+.. [2] Glosten, L. R., Jagannathan, R. and Runkle, D. E. (1993), Journal of Finance 48, 1779-1801.
+.. [3] Bollerslev, T. (1987), Review of Economics and Statistics 69, 542-547.
+.. [4] Sheppard, K., arch, https://bashtage.github.io/arch/univariate/univariate.html
+.. [5] Fiorentini, G., Calzolari, G. and Panattoni, L. (1996), "Analytic derivatives and the computation
+   of GARCH estimates", Journal of Applied Econometrics 11, 399-417.
 """
 
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, Literal, get_args
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Final
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from garch_platform.errors import ConfigurationError
-from garch_platform.quant.volatility.health import (
-    NU_BOUNDS,
-    RESIDUAL_ARCH_LAGS,
-    RESIDUAL_LJUNG_BOX_LAGS,
-    arch_lm_pvalue,
-    boundary,
-    is_constant,
-    ljung_box_pvalue,
-    variance_half_life,
+from garch_platform.errors import ConfigurationError, DataError
+from garch_platform.quant.volatility.arch_bridge import (
+    ARCH_DISTRIBUTIONS,
+    ARCH_PROCESSES,
+    estimate_with_arch,
 )
+from garch_platform.quant.volatility.estimates import Estimates
+from garch_platform.quant.volatility.estimation import NormalisedPanel, estimate, normalised_panel
+from garch_platform.quant.volatility.fallback import fallback_forecast
+from garch_platform.quant.volatility.health import CONSTANT_TOLERANCE
+from garch_platform.quant.volatility.specification import specification
 
-__all__ = ["HEALTH_SCHEMA", "PARAMETERS", "Distribution", "GarchBatch", "fit_garch_batch"]
+__all__ = ["HEALTH_SCHEMA", "GarchBatch", "fit_garch_batch"]
 
 Floats = NDArray[np.float64]
-Distribution = Literal["normal", "t"]
 
-PARAMETERS: Final = ("mu", "omega", "alpha", "beta", "nu")
-SCALE_POWER: Final = {"mu": 1, "omega": 2, "alpha": 0, "beta": 0, "nu": 0}
-ARCH_NAMES: Final = {"alpha[1]": "alpha", "beta[1]": "beta"}
-TOLERANCES: Final = (1e-10, 1e-8, 1e-6)
-"""Tolerances of the optimiser, tried in turn until one converges; the last is the usual one."""
-MAX_ITERATIONS: Final = 1000
-FLAT_NU: Final = 30.0
-"""Above these degrees of freedom the likelihood is so flat that the optimiser stops anywhere: a second
-start from the upper end decides."""
+COMPILED: Final = {(model, dist) for model in ("GARCH", "GJR") for dist in ("normal", "t")}
+LEAST_OBSERVATIONS: Final = 25
+"""Returns below which nothing is fitted, whatever is asked for."""
+CONSTANT: Final = "constant_series"
+OUT_OF_RANGE: Final = "out_of_range"
+LARGEST_SHARE_OF_ONE_VALUE: Final = 0.5
+"""A series of which more than this share is one and the same value has no variance to model."""
 
 HEALTH_SCHEMA: Final[dict[str, pl.DataType]] = {
     "status": pl.String(),
     "reason": pl.String(),
     "n_observations": pl.Int64(),
     "scale": pl.Float64(),
+    "start": pl.String(),
     "converged": pl.Boolean(),
     "iterations": pl.Int64(),
+    "gradient_norm": pl.Float64(),
     "log_likelihood": pl.Float64(),
     "aic": pl.Float64(),
     "bic": pl.Float64(),
@@ -75,202 +72,281 @@ HEALTH_SCHEMA: Final[dict[str, pl.DataType]] = {
     "arch_lm_pvalue": pl.Float64(),
     "last_variance": pl.Float64(),
     "forecast_variance": pl.Float64(),
+    "fallback": pl.String(),
+    "fallback_reason": pl.String(),
 }
 """Columns of `GarchBatch.health`.
 
-``status`` is ``ok``, ``weak`` (few observations), ``insufficient`` (too few, not fitted) or ``failed``;
-``scale`` is the factor that the returns were multiplied by; ``persistence`` is alpha + beta and
-``variance_half_life`` its half-life in bars (null from 1 on). The p-values are of the standardised
-residuals (Ljung-Box 10 lags, ARCH-LM 5 lags). Variances are per bar, in squared units of the returns:
-``last_variance`` at the last observation, ``forecast_variance`` one bar later.
+``status`` is ``ok``, ``weak`` (few observations), ``insufficient`` (too few, not fitted) or ``failed``,
+with a ``reason``. ``scale`` is the factor that brought the returns to variance 1. ``start`` names the start
+that won: ``grid`` (best point of the coarse grid), ``opposite``, ``drifting``, ``fading``, ``brief``, ``middling``
+(tried where the likelihood is flat), or ``arch`` for what that package starts from. ``iterations`` counts
+evaluations of the likelihood with its derivatives (`arch`: of its optimiser). ``gradient_norm`` is Newton's
+decrement, the length of the gradient along the constraints in the metric of the inverse Hessian, which is
+the distance from the optimum in standard errors (`arch`: the norm of the mean gradient). ``persistence`` is
+alpha + gamma/2 + beta and ``variance_half_life`` its half-life in bars (null from 1 on). The p-values are of
+the standardised residuals (Ljung-Box 10 lags, ARCH-LM 5 lags). Variances are per bar, in squared units of
+the returns: ``last_variance`` at the last observation, ``forecast_variance`` one bar later. Where there is
+no usable fit but enough returns, ``forecast_variance`` is HAR's (from 100 returns) or EWMA's (from 20):
+``fallback`` is then ``har`` or ``ewma``, and ``fallback_reason`` says why.
 """
 
 
 @dataclass(frozen=True)
 class GarchBatch:
-    """Fits of a panel; row i belongs to series i in every frame.
+    """Fits of a panel; row i belongs to series i in every frame, column i in every matrix.
 
     Attributes:
-        params: ``mu``, ``omega``, ``alpha``, ``beta``, ``nu`` per bar in the units of the returns; null
-            where there is no usable fit (``nu`` also for the normal distribution).
-        standard_errors: robust standard errors ``mu_se`` ... ``nu_se``; null where not finite.
+        params: ``mu``, ``omega``, ``alpha``, ``gamma`` (GJR), ``beta``, ``nu`` per bar in the units of the
+            returns, or what the other models have; null where there is no usable fit (``nu`` also for the
+            normal distribution).
+        standard_errors: robust standard errors ``mu_se`` ...; null where not finite.
+        hessian_standard_errors: those from the Hessian alone, of the same names.
         health: the columns of `HEALTH_SCHEMA`.
-        model: always ``GARCH``.
-        dist: distribution of the shocks.
+        model, dist: what was fitted.
     """
 
     params: pl.DataFrame
     standard_errors: pl.DataFrame
+    hessian_standard_errors: pl.DataFrame
     health: pl.DataFrame
     model: str
-    dist: Distribution
+    dist: str
+    _returns: Floats = field(repr=False)
+    _estimates: Estimates = field(repr=False)
 
     @property
     def table(self) -> pl.DataFrame:
-        """Parameters, standard errors and health side by side."""
+        """Parameters, robust standard errors and health side by side."""
         return pl.concat([self.params, self.standard_errors, self.health], how="horizontal")
+
+    @cached_property
+    def conditional_volatility(self) -> Floats:
+        """(T, N) conditional standard deviations in the units of the returns; NaN where absent or not fitted."""
+        result = np.full(self._returns.shape, np.nan)
+        for row in self._fitted:
+            path = self._estimates.paths.variances(row)
+            if path is not None:
+                result[np.isfinite(self._returns[:, row]), row] = np.sqrt(path)
+        return result
+
+    @cached_property
+    def standardised_residuals(self) -> Floats:
+        """(T, N) shocks over their conditional standard deviations; NaN where absent or not fitted."""
+        mu = self.params["mu"].to_numpy().astype(np.float64)
+        with np.errstate(invalid="ignore"):
+            residuals: Floats = (self._returns - mu) / self.conditional_volatility
+        return residuals
+
+    def forecast(self, horizon: int) -> Floats:
+        """(horizon, N) expected variances of the next bars, in squared units of the returns.
+
+        NaN for a series that has no usable fit (its fallback is a one-bar forecast, in ``health``).
+
+        Raises:
+            ConfigurationError: ``horizon`` is below 1.
+        """
+        if horizon < 1:
+            raise ConfigurationError(f"horizon {horizon} is below 1; ask for at least one bar")
+        result = np.full((horizon, len(self.health)), np.nan)
+        for row in self._fitted:
+            path = self._estimates.paths.forecast(row, horizon)
+            if path is not None:
+                result[:, row] = path
+        return result
+
+    @property
+    def _fitted(self) -> list[int]:
+        return np.flatnonzero(self.health["status"].is_in(["ok", "weak"]).to_numpy()).tolist()
 
 
 def fit_garch_batch(
     returns: Floats,
     *,
-    model: Literal["GARCH"] = "GARCH",
-    dist: Distribution = "normal",
-    backcast: Literal["arch"] = "arch",
+    model: str = "GARCH",
+    dist: str = "normal",
+    backcast: str | float = "arch",
+    starts: str = "several",
     min_observations: int = 250,
     weak_observations: int = 1000,
+    workers: int = 1,
 ) -> GarchBatch:
-    """Fit a GARCH(1,1) with constant mean to every series of a panel.
+    """Fit a volatility model with constant mean to every series of a panel.
 
     Args:
         returns: (T, N) one-bar returns of any scale; NaN or infinite = absent, dropped, so that the
             variance recursion runs from one present return to the next.
-        model: ``GARCH``.
-        dist: ``normal`` or ``t`` (standardised Student-t with estimated degrees of freedom).
-        backcast: how the variance before the first return is set; ``arch`` is that package's
-            exponentially weighted mean of the first 75 squared residuals.
-        min_observations: a shorter series is not fitted (status ``insufficient``).
+        model: ``GARCH`` or ``GJR`` (compiled with ``normal`` and ``t``), or one of `arch`'s:
+            ``EGARCH``, ``TARCH``, ``APARCH``, ``FIGARCH``, ``ARCH``, ``HARCH`` (lags 1, 5, 22), ``MIDAS``.
+        dist: ``normal``, ``t`` (standardised Student-t with estimated degrees of freedom), ``skewt``
+            or ``ged``.
+        backcast: squared shock and variance before the first return, and with it the convention of the
+            robust errors. ``arch``: that package's exponentially weighted mean of the first 75 squared
+            residuals, and its covariance of the scores (about their mean, divided by n - 1).
+            ``sample``: the mean squared shock at the current mu, which then enters the derivatives
+            (Fiorentini, Calzolari and Panattoni [5]_), and the plain sum of outer products. A number is
+            a variance in squared units of the returns, with the plain sum too.
+        starts: ``several``: where a coarse grid shows a flat likelihood, five further starts;
+            ``single``: the best grid point only.
+        min_observations: a shorter series is not fitted (status ``insufficient``); nor is one of fewer
+            than 25 returns, ever.
         weak_observations: a shorter one is fitted with status ``weak``: on a few hundred observations
-            the optimiser reports convergence on the boundary of the parameter space.
+            the optimum often lies on the boundary of the parameter space.
+        workers: threads; the results do not depend on it.
 
     Returns:
-        The fits. A series whose fit fails or does not converge has status ``failed``, a reason and null
-        parameters; it never stops the others.
+        The fits. A series that cannot be fitted has status ``failed`` or ``insufficient``, a reason and
+        null parameters; it never stops the others. Permuting the series permutes the rows.
 
     Raises:
-        ConfigurationError: ``model``, ``dist`` or ``backcast`` is not known.
+        ConfigurationError: an option is not known or out of range, or ``sample`` is asked of a model that
+            only `arch` fits.
+        DataError: ``returns`` is neither a vector nor a matrix.
     """
+    _check_options(model, dist, backcast, starts)
+    panel = np.asarray(returns, dtype=np.float64)
+    if panel.ndim not in {1, 2}:
+        raise DataError(f"returns have {panel.ndim} dimensions; give (T, N), one column a series")
+    panel = panel[:, np.newaxis] if panel.ndim == 1 else panel
+    normalised = normalised_panel(panel, workers=workers)
+    reasons = _refusals(normalised, max(min_observations, LEAST_OBSERVATIONS))
+    fitted = np.flatnonzero(np.array([reason is None for reason in reasons], np.bool_))
+    compiled = (model, dist) in COMPILED
+    if compiled:
+        estimates = estimate(
+            normalised,
+            fitted,
+            specification(model, dist),
+            backcast=backcast,
+            several=starts == "several",
+            workers=workers,
+        )
+    else:
+        estimates = estimate_with_arch(normalised, fitted, model, dist, backcast=backcast, workers=workers)
+    health = _health(normalised, estimates, reasons, weak_observations)
+    usable = health["status"].is_in(["ok", "weak"]).to_numpy()
+    names = [*estimates.names, *["nu"] * (compiled and dist == "normal")]
+
+    def frame(values: Floats, suffix: str) -> pl.DataFrame:
+        kept = np.where(usable[:, np.newaxis] & np.isfinite(values), values, np.nan)
+        columns = dict(zip(estimates.names, kept.T, strict=True))
+        absent = np.full(len(kept), np.nan)
+        data = {f"{name}{suffix}": columns.get(name, absent) for name in names}
+        return pl.DataFrame(data, nan_to_null=True)
+
+    return GarchBatch(
+        params=frame(estimates.params, ""),
+        standard_errors=frame(estimates.robust_errors, "_se"),
+        hessian_standard_errors=frame(estimates.hessian_errors, "_se"),
+        health=health,
+        model=model,
+        dist=dist,
+        _returns=panel,
+        _estimates=estimates,
+    )
+
+
+def _check_options(model: str, dist: str, backcast: str | float, starts: str) -> None:
     for name, value, known in (
-        ("model", model, ("GARCH",)),
-        ("dist", dist, get_args(Distribution)),
-        ("backcast", backcast, ("arch",)),
+        ("model", model, ARCH_PROCESSES),
+        ("dist", dist, ARCH_DISTRIBUTIONS),
+        ("starts", starts, ("several", "single")),
     ):
         if value not in known:
             raise ConfigurationError(f"{name} {value!r} is not known; use one of {', '.join(known)}")
-    panel = np.asarray(returns, dtype=np.float64)
-    panel = panel[:, np.newaxis] if panel.ndim == 1 else panel
-    fits = [
-        _fit_series(panel[:, column], dist, min_observations, weak_observations)
-        for column in range(panel.shape[1])
-    ]
-    errors = [f"{name}_se" for name in PARAMETERS]
-    return GarchBatch(
-        params=_frame(fits, dict.fromkeys(PARAMETERS, pl.Float64())),
-        standard_errors=_frame(fits, dict.fromkeys(errors, pl.Float64())),
-        health=_frame(fits, HEALTH_SCHEMA),
-        model=model,
-        dist=dist,
-    )
+    if isinstance(backcast, str):
+        if backcast not in {"arch", "sample"}:
+            raise ConfigurationError(f"backcast {backcast!r} is not known; use arch, sample or a variance")
+        if backcast == "sample" and (model, dist) not in COMPILED:
+            raise ConfigurationError(f"backcast 'sample' is not available for {model} with {dist}; use arch")
+    elif not (math.isfinite(backcast) and backcast > 0.0):
+        raise ConfigurationError(f"backcast {backcast} is not a variance; give a positive number")
 
 
-def _frame(fits: Sequence[Mapping[str, Any]], schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
-    return pl.DataFrame(
-        [[fit.get(name) for name in schema] for fit in fits], schema=dict(schema), orient="row"
-    )
+def _refusals(panel: NormalisedPanel, least: int) -> list[str | None]:
+    """Why a series is not fitted; None where it is."""
+    reasons: list[str | None] = [None] * len(panel.counts)
+    largest = np.maximum(np.abs(panel.high), np.abs(panel.low))
+    constant = panel.high - panel.low <= CONSTANT_TOLERANCE * largest
+    stale = panel.majority > LARGEST_SHARE_OF_ONE_VALUE
+    refused = (panel.counts < least) | constant | stale | ~(panel.scale > 0.0)
+    for row in np.flatnonzero(refused):
+        count = panel.counts[row]
+        if count < least:
+            reasons[row] = f"insufficient_data: {count} returns, {least} needed"
+        elif constant[row]:
+            reasons[row] = CONSTANT
+        elif not panel.scale[row] > 0.0:
+            reasons[row] = f"{OUT_OF_RANGE}: returns of size {largest[row]:g} cannot be squared"
+        else:
+            reasons[row] = f"stale_series: {panel.majority[row]:.0%} of the returns are the same value"
+    return reasons
 
 
-def _fit_series(
-    series: Floats, dist: Distribution, min_observations: int, weak_observations: int
-) -> dict[str, Any]:
-    present = series[np.isfinite(series)]
-    count = len(present)
-    row: dict[str, Any] = {"n_observations": count}
-    if count < max(min_observations, 2):
-        reason = f"insufficient_data: {count} returns, {min_observations} needed"
-        return row | {"status": "insufficient", "reason": reason}
-    if is_constant(present):
-        return row | {"status": "failed", "reason": "constant_series"}
-    row["scale"] = scale = 1.0 / float(present.std())
-    try:
-        result = _maximise(present * scale, dist)
-        row |= _unscaled(result, scale)
-    except (ValueError, ArithmeticError, np.linalg.LinAlgError, RuntimeError) as error:
-        return row | {"status": "failed", "reason": f"fit_failed: {error}"}
-    if not row["converged"]:
-        message = str(result.optimization_result.message)
-        return _without_estimates(row) | {"status": "failed", "reason": f"not_converged: {message}"}
-    return row | {"status": "ok" if count >= weak_observations else "weak"}
-
-
-def _maximise(scaled: Floats, dist: Distribution) -> Any:
-    from arch import arch_model
-
-    model = arch_model(scaled, mean="Constant", vol="GARCH", p=1, o=0, q=1, dist=dist, rescale=False)
-    result = _climb(model, None)
-    if dist == "t" and result.params["nu"] > FLAT_NU:
-        thin = result.params.copy()
-        thin["nu"] = NU_BOUNDS[1]
-        other = _climb(model, thin)
-        if other.convergence_flag == 0 and other.loglikelihood > result.loglikelihood:
-            return other
-    return result
-
-
-def _climb(model: Any, start: Any) -> Any:
-    result = None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for tolerance in TOLERANCES:
-            result = model.fit(
-                disp="off",
-                show_warning=False,
-                starting_values=start,
-                tol=tolerance,
-                options={"maxiter": MAX_ITERATIONS},
-            )
-            if result.convergence_flag == 0:
-                break
-    return result
-
-
-def _unscaled(result: Any, scale: float) -> dict[str, Any]:
-    """Everything that the optimiser found on returns x ``scale``, in the units of the returns."""
-    scaled = {ARCH_NAMES.get(name, name): float(value) for name, value in result.params.items()}
-    if not all(math.isfinite(value) for value in scaled.values()):
-        raise ValueError("a parameter is not finite")
-    params = {name: value / scale ** SCALE_POWER[name] for name, value in scaled.items()}
-    count, parameters = int(result.nobs), len(params)
-    log_likelihood = float(result.loglikelihood) + count * math.log(scale)
-    residuals = np.asarray(result.resid) / scale
-    variances = (np.asarray(result.conditional_volatility) / scale) ** 2
-    standardised = residuals / np.sqrt(variances)
-    persistence = params["alpha"] + params["beta"]
-    edges = boundary(params["alpha"], params["beta"], params.get("nu"))
-    return {
-        **params,
-        **_standard_errors(result, scale),
-        "converged": result.convergence_flag == 0,
-        "iterations": int(result.optimization_result.nit),
-        "log_likelihood": log_likelihood,
-        "aic": 2.0 * parameters - 2.0 * log_likelihood,
-        "bic": math.log(count) * parameters - 2.0 * log_likelihood,
+def _health(
+    panel: NormalisedPanel, estimates: Estimates, refusals: Sequence[str | None], weak: int
+) -> pl.DataFrame:
+    width, parameters = len(refusals), len(estimates.names)
+    tried = np.array([reason is None for reason in refusals], np.bool_)
+    complete = np.isfinite(estimates.params).all(axis=1) & np.isfinite(estimates.log_likelihood)
+    reasons = [own or failure for own, failure in zip(refusals, estimates.failure, strict=True)]
+    for row in np.flatnonzero(tried & ~complete):
+        reasons[row] = reasons[row] or "fit_failed: an estimate is not finite"
+    usable = np.array([reason is None for reason in reasons], np.bool_)
+    forecast, sources, whys = _forecasts(panel, estimates, reasons)
+    enough = np.where(panel.counts >= weak, "ok", "weak")
+    likelihood, persistence = estimates.log_likelihood, estimates.persistence
+    with np.errstate(divide="ignore", invalid="ignore"):
+        log_count, scale = np.log(panel.counts), 1.0 / panel.scale
+        inside = (persistence > 0.0) & (persistence < 1.0)
+        half_life = np.where(inside, math.log(0.5) / np.log(persistence), np.nan)
+    measures = {
+        "gradient_norm": estimates.gradient_norm,
+        "log_likelihood": likelihood,
+        "aic": 2.0 * parameters - 2.0 * likelihood,
+        "bic": log_count * parameters - 2.0 * likelihood,
         "persistence": persistence,
-        "variance_half_life": _finite(variance_half_life(persistence)),
-        "at_boundary": edges is not None,
-        "boundary": edges,
-        "ljung_box_pvalue": _finite(ljung_box_pvalue(standardised, lags=RESIDUAL_LJUNG_BOX_LAGS)),
-        "arch_lm_pvalue": _finite(arch_lm_pvalue(standardised, lags=RESIDUAL_ARCH_LAGS)),
-        "last_variance": float(variances[-1]),
-        "forecast_variance": float(
-            params["omega"] + params["alpha"] * residuals[-1] ** 2 + params["beta"] * variances[-1]
-        ),
+        "variance_half_life": half_life,
+        "ljung_box_pvalue": estimates.ljung_box_pvalue,
+        "arch_lm_pvalue": estimates.arch_lm_pvalue,
+        "last_variance": estimates.last_variance,
     }
+    varying = np.array([reason != CONSTANT for reason in reasons], np.bool_) & np.isfinite(scale)
+    columns: dict[str, Any] = {
+        "status": [enough[row] if reason is None else _status(reason) for row, reason in enumerate(reasons)],
+        "reason": reasons,
+        "n_observations": panel.counts,
+        "scale": np.where(varying, scale, np.nan),
+        "start": [estimates.start[row] if tried[row] else None for row in range(width)],
+        "converged": [bool(estimates.converged[row]) if tried[row] else None for row in range(width)],
+        "iterations": [int(estimates.iterations[row]) if tried[row] else None for row in range(width)],
+        "at_boundary": [estimates.boundary[row] is not None if usable[row] else None for row in range(width)],
+        "boundary": [estimates.boundary[row] if usable[row] else None for row in range(width)],
+        "forecast_variance": forecast,
+        "fallback": sources,
+        "fallback_reason": whys,
+        **{name: np.where(usable & np.isfinite(values), values, np.nan) for name, values in measures.items()},
+    }
+    ordered = {name: columns[name] for name in HEALTH_SCHEMA}
+    return pl.DataFrame(ordered, schema=HEALTH_SCHEMA, nan_to_null=True)
 
 
-def _standard_errors(result: Any, scale: float) -> dict[str, float | None]:
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore")
-        try:
-            errors = {ARCH_NAMES.get(name, name): float(value) for name, value in result.std_err.items()}
-        except np.linalg.LinAlgError:
-            return {}
-    return {f"{name}_se": _finite(value / scale ** SCALE_POWER[name]) for name, value in errors.items()}
+def _status(reason: str) -> str:
+    return "insufficient" if reason.startswith("insufficient") else "failed"
 
 
-def _without_estimates(row: Mapping[str, Any]) -> dict[str, Any]:
-    kept = ("n_observations", "scale", "converged", "iterations")
-    return {name: row[name] for name in kept}
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+def _forecasts(
+    panel: NormalisedPanel, estimates: Estimates, reasons: Sequence[str | None]
+) -> tuple[Floats, list[str | None], list[str | None]]:
+    """Next bar's variance of each series, and where it comes from if not from its fit."""
+    forecast = np.where([reason is None for reason in reasons], estimates.forecast_variance, np.nan)
+    sources: list[str | None] = [None] * len(reasons)
+    whys: list[str | None] = [None] * len(reasons)
+    for row, reason in enumerate(reasons):
+        if reason is None or reason == CONSTANT or reason.startswith(OUT_OF_RANGE):
+            continue
+        shocks = panel.series[row, : panel.counts[row]] * panel.scale[row]
+        ahead, source, why = fallback_forecast(shocks, reason)
+        if ahead is not None:
+            forecast[row], sources[row], whys[row] = ahead, source, why
+    return forecast, sources, whys

@@ -6,6 +6,9 @@ References
    Econometrics 31, 307-327.
 .. [2] Patton, A. J. (2011), "Volatility forecast comparison using imperfect volatility proxies",
    Journal of Econometrics 160, 246-256.
+.. [3] Glosten, L. R., Jagannathan, R. and Runkle, D. E. (1993), "On the relation between the expected
+   value and the volatility of the nominal excess return on stocks", Journal of Finance 48, 1779-1801.
+.. [4] J. P. Morgan (1996), RiskMetrics, Technical Document, 4th edition.
 """
 
 from __future__ import annotations
@@ -15,13 +18,22 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["garch_variance", "qlike", "qlike_losses"]
+from garch_platform.errors import ConfigurationError
+
+__all__ = ["ewma_variance", "garch_variance", "qlike", "qlike_losses"]
 
 Floats = NDArray[np.float64]
 
 
 def garch_variance(
-    returns: Floats, *, mu: float, omega: float, alpha: float, beta: float, initial_variance: float
+    returns: Floats,
+    *,
+    mu: float,
+    omega: float,
+    alpha: float,
+    beta: float,
+    initial_variance: float,
+    gamma: float = 0.0,
 ) -> Floats:
     """Variance path of a GARCH(1,1) [1]_, h_t = omega + alpha (r_{t-1} - mu)^2 + beta h_{t-1}.
 
@@ -30,17 +42,44 @@ def garch_variance(
             the squared shock is replaced by its expectation h_{t-1}.
         mu, omega, alpha, beta: parameters, not estimated from ``returns``.
         initial_variance: variance of the first return.
+        gamma: what a negative shock adds to alpha (GJR [3]_).
 
     Returns:
         (T,) variances; the value at t uses returns up to t - 1 only.
     """
-    path = np.empty(len(returns))
-    variance = float(initial_variance)
-    for t, value in enumerate(np.asarray(returns, dtype=np.float64).tolist()):
-        path[t] = variance
-        shock = variance if math.isnan(value) else (value - mu) ** 2
-        variance = omega + alpha * shock + beta * variance
+    from garch_platform.quant.volatility import variance_kernels
+
+    series = np.ascontiguousarray(returns, dtype=np.float64)
+    path = np.empty(len(series))
+    parameters = np.array([mu, omega, alpha, gamma, beta], dtype=np.float64)
+    variance_kernels.variance_path(series, parameters, float(initial_variance), path)
     return path
+
+
+def ewma_variance(returns: Floats, *, decay: float = 0.94, initial_variance: float | None = None) -> Floats:
+    """Exponentially weighted variance [4]_, h_t = decay h_{t-1} + (1 - decay) r_{t-1}^2.
+
+    Args:
+        returns: (T,) returns with mean about 0. After an absent (NaN) one the variance stays.
+        decay: weight of the past; RiskMetrics' 0.94 for daily returns.
+        initial_variance: variance of the first return; the first present squared return if None.
+
+    Returns:
+        (T,) variances; the value at t uses returns up to t - 1 only, once the first is set. NaN where
+        no return is present.
+
+    Raises:
+        ConfigurationError: ``decay`` is not between 0 and 1.
+    """
+    if not 0.0 < decay < 1.0:
+        raise ConfigurationError(f"decay {decay} is not between 0 and 1; RiskMetrics uses 0.94")
+    series = np.asarray(returns, dtype=np.float64)
+    if initial_variance is None:
+        present = series[np.isfinite(series)]
+        initial_variance = float(present[0] ** 2) if len(present) else math.nan
+    return garch_variance(
+        series, mu=0.0, omega=0.0, alpha=1.0 - decay, beta=decay, initial_variance=initial_variance
+    )
 
 
 def qlike(variance: ArrayLike, returns_squared: ArrayLike) -> float:

@@ -20,8 +20,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from garch_platform.quant.volatility.specification import LEAST_OMEGA, NU_BOUNDS
+
 __all__ = [
-    "NU_BOUNDS",
+    "BOUNDARY_TOLERANCE",
+    "CONSTANT_TOLERANCE",
     "RESIDUAL_ARCH_LAGS",
     "RESIDUAL_LJUNG_BOX_LAGS",
     "arch_lm_pvalue",
@@ -37,8 +40,6 @@ RESIDUAL_LJUNG_BOX_LAGS: Final = 10
 RESIDUAL_ARCH_LAGS: Final = 5
 BOUNDARY_TOLERANCE: Final = 1e-4
 """Distance of alpha, beta or 1 - alpha - beta from 0 that counts as being on the boundary."""
-NU_BOUNDS: Final = (2.05, 500.0)
-"""The range in which `arch` searches the degrees of freedom."""
 CONSTANT_TOLERANCE: Final = 1e-12
 
 
@@ -68,19 +69,34 @@ def variance_half_life(persistence: float) -> float:
     return math.log(0.5) / math.log(persistence)
 
 
-def boundary(alpha: float, beta: float, nu: float | None) -> str | None:
+def boundary(
+    alpha: float,
+    gamma: float,
+    beta: float,
+    *,
+    nu: float | None = None,
+    omega: float | None = None,
+) -> str | None:
     """Name every edge of the parameter space that the estimate lies on, or None.
+
+    Args:
+        alpha, gamma, beta: of GJR-GARCH(1,1); gamma is 0 for GARCH.
+        nu: degrees of freedom, None for the normal distribution.
+        omega: of returns of variance 1.
 
     Returns:
         Such as ``alpha=0``, ``alpha+beta=1`` or ``nu=500``, joined by ``, ``.
     """
-    edges = {
-        "alpha=0": alpha < BOUNDARY_TOLERANCE,
-        "beta=0": beta < BOUNDARY_TOLERANCE,
-        "alpha+beta=1": alpha + beta > 1.0 - BOUNDARY_TOLERANCE,
+    sides = {
+        "alpha=0": alpha,
+        "alpha+gamma=0": alpha + gamma if gamma else 1.0,
+        "beta=0": beta,
+        "alpha+gamma/2+beta=1" if gamma else "alpha+beta=1": 1.0 - alpha - 0.5 * gamma - beta,
     }
+    edges = [name for name, distance in sides.items() if distance < BOUNDARY_TOLERANCE]
     if nu is not None:
         low, high = NU_BOUNDS
-        edges[f"nu={low:g}"] = nu < low * 1.001
-        edges[f"nu={high:g}"] = nu > high * 0.999
-    return ", ".join(name for name, reached in edges.items() if reached) or None
+        edges += [f"nu={low:g}"] * (nu < low * 1.001) + [f"nu={high:g}"] * (nu > high * 0.999)
+    if omega is not None and omega < 2.0 * LEAST_OMEGA:
+        edges.append("omega=0")
+    return ", ".join(edges) or None

@@ -7,7 +7,15 @@ import math
 import numpy as np
 import pytest
 
-from garch_platform.quant.pairs.spread import autoregression, half_life, spread, spread_shocks
+from garch_platform.quant.pairs.power import planted_pairs
+from garch_platform.quant.pairs.spread import (
+    autoregression,
+    corrected_half_life,
+    half_life,
+    hurst_exponent,
+    spread,
+    spread_shocks,
+)
 
 
 def reverting(count: int, bars: float, seed: int) -> np.ndarray:
@@ -60,3 +68,39 @@ def test_a_session_begins_without_a_shock() -> None:
     path = np.array([1.0, 2.0, np.nan, 4.0, 8.0])
     shocks = spread_shocks(path, mean=0.0, phi=1.0, session_index=np.array([0, 0, 1, 1, 1]))
     np.testing.assert_array_equal(shocks, [np.nan, 1.0, np.nan, np.nan, 4.0])
+
+
+def test_hurst_exponent_of_walk_noise_line_and_reversion() -> None:
+    steps = np.random.default_rng(2).standard_normal(20_000)
+    assert hurst_exponent(np.cumsum(steps)) == pytest.approx(0.5, abs=0.05)
+    assert hurst_exponent(steps) == pytest.approx(0.0, abs=0.02)
+    assert hurst_exponent(np.arange(100.0)) == pytest.approx(1.0)
+    assert 0.05 < hurst_exponent(reverting(20_000, 10.0, 1)) < 0.35
+
+
+def test_hurst_exponent_by_hand() -> None:
+    path = np.random.default_rng(3).standard_normal(33)
+    moves = [np.log(np.sqrt(np.mean((path[step:] - path[:-step]) ** 2))) for step in (1, 2, 4)]
+    assert hurst_exponent(path) == pytest.approx(np.polyfit(np.log([1, 2, 4]), moves, 1)[0])
+    assert hurst_exponent(np.insert(path, 9, np.nan)) == hurst_exponent(path)
+
+
+def test_no_hurst_exponent_of_few_bars_or_a_constant() -> None:
+    assert math.isnan(hurst_exponent(np.arange(15.0)))
+    assert math.isnan(hurst_exponent(np.ones(100)))
+
+
+@pytest.mark.parametrize(("bars", "true_half_life"), [(300, 4.0), (700, 7.0), (700, 10.0)])
+def test_the_correction_takes_the_bias_out_of_the_half_life(bars: int, true_half_life: float) -> None:
+    rng = np.random.default_rng(0)
+    y, x = planted_pairs(bars, 2_000, half_life=true_half_life, rng=rng)
+    xc, yc = x - x.mean(axis=0), y - y.mean(axis=0)
+    residuals = yc - (xc * yc).sum(axis=0) / (xc * xc).sum(axis=0) * xc
+    raw = np.array([half_life(column) for column in residuals.T])
+    corrected = corrected_half_life(raw, np.full(len(raw), bars))
+    assert np.nanmedian(raw) < 0.94 * true_half_life
+    assert np.median(np.nan_to_num(corrected, nan=np.inf)) == pytest.approx(true_half_life, rel=0.05)
+
+
+def test_a_half_life_beyond_the_sample_is_not_claimed() -> None:
+    assert np.isnan(corrected_half_life(np.array([150.0, np.nan]), np.array([200.0, 200.0]))).all()

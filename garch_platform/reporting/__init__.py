@@ -1,0 +1,1 @@
+"""What a person reads: text tables, the gates of a selection, self-contained HTML pages."""

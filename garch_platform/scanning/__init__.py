@@ -1,0 +1,1 @@
+"""A pair scan of any bar file, without an asset graph."""
