@@ -20,11 +20,11 @@ import polars as pl
 from markets import correlated_walks, panel_of, plant_pairs
 from scipy.stats import beta, binom
 
+from garch_platform.quant.pairs.cointegration import dickey_fuller_frozen
 from garch_platform.quant.pairs.confirmation import confirm_spreads
 from garch_platform.quant.pairs.floor import selection_floor
 from garch_platform.quant.pairs.rules import HonestGates, SelectionRules
-from garch_platform.quant.pairs.cointegration import dickey_fuller_frozen
-from garch_platform.quant.pairs.selection import select_pairs
+from garch_platform.quant.pairs.selection import judge, pair_evidence, select_pairs
 
 METHODS = ("bh", "by", "by_all")
 BARS = 1_000
@@ -45,13 +45,16 @@ def null_scan(seed: int, symbols: int = SYMBOLS) -> dict[str, int]:
     """Pairs that each rule selects on a market without cointegration."""
     rng = np.random.default_rng([1, seed, symbols])
     panel = panel_of(correlated_walks(symbols, BARS, rng))
+    evidence = pair_evidence(panel, rules=rules_of("by_all"), bars_per_year=252.0, every_pair=False)
     counts = {}
     for method in METHODS:
-        selection = select_pairs(panel, rules=rules_of(method), bars_per_year=252.0, every_pair=False)
-        ledger = {row["profile"]: row for row in selection.ledger.iter_rows(named=True)}
+        ledger = {
+            row["profile"]: row
+            for row in judge(evidence, rules=rules_of(method)).ledger.iter_rows(named=True)
+        }
         counts[method] = ledger["honest"]["ranked"]
-        counts["reached"] = ledger["honest"]["significant"] if method == "bh" else counts["reached"]
-        counts["classic"] = ledger["classic"]["ranked"]
+        if method == "bh":
+            counts |= {"reached": ledger["honest"]["significant"], "classic": ledger["classic"]["ranked"]}
     return counts
 
 
@@ -62,11 +65,12 @@ def planted_scan(seed: int, symbols: int, ratio: int) -> list[dict[str, object]]
     planted = plant_pairs(prices, symbols // 10, BARS / ratio, rng)
     truth = {(f"S{first:04d}", f"S{second:04d}") for first, second in planted}
     panel = panel_of(prices)
+    evidence = pair_evidence(panel, rules=rules_of("by_all"), bars_per_year=252.0, every_pair=False)
     rows = []
     for method in (*METHODS, "classic"):
         rules = rules_of("bh" if method == "classic" else method)
         chosen = replace(rules, profile="classic" if method == "classic" else "honest")
-        table = select_pairs(panel, rules=chosen, bars_per_year=252.0, every_pair=False).table
+        table = judge(evidence, rules=chosen).table
         found = set(table.filter("passed").select("symbol_1", "symbol_2").rows())
         lives = table.filter(
             pl.struct("symbol_1", "symbol_2").is_in([{"symbol_1": a, "symbol_2": b} for a, b in truth])

@@ -48,6 +48,9 @@ def scan(
     columns: Annotated[str | None, typer.Option(metavar="FIELD=NAME,…", help="Columns of the file.")] = None,
     timezone: Annotated[str | None, typer.Option(help="Of times without one.")] = None,
     workers: Annotated[int, typer.Option(help="Threads.", min=1)] = 1,
+    tiles: Annotated[
+        Path | None, typer.Option(help="Keep finished tiles in this folder, and go on from them.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Write all pairs: .parquet, .csv or .html.")] = None,
     top: Annotated[int, typer.Option(min=1)] = 10,
 ) -> None:
@@ -69,11 +72,13 @@ def scan(
         end=optional_day(end),
         symbols=names_of(symbols),
         workers=workers,
+        tiles=tiles,
     )
     began = time.monotonic()
     with _Stages() as stages:
         result = scan_file(request, progress=stages.report)
-    show_selection(result.view, title=_title(result), top=top)
+    say(_facts(result))
+    show_selection(result.view, title="Pairs", top=top)
     say(f"{time.monotonic() - began:.1f} s")
     if out is not None:
         say(f"written: {write_scan(result, out)}")
@@ -93,11 +98,15 @@ def compile_command() -> None:
     console.print(f"ready in {time.monotonic() - began:.1f} s", highlight=False)
 
 
-def _title(result: FileScan) -> str:
+def _facts(result: FileScan) -> str:
     stamps = result.closes["timestamp"].dt.date()
-    rejected = f", {len(result.rejected):,} bars rejected" if len(result.rejected) else ""
+    reasons = ", ".join(
+        f"{count:,} {reason}"
+        for reason, count in result.rejected["reason"].value_counts(sort=True).iter_rows()
+    )
+    rejected = f"; bars left out: {reasons}" if reasons else ""
     return (
-        f"{result.request.path.name}, {len(result.panel.symbols)} symbols, {len(stamps):,} bars of "
+        f"{result.request.path.name}: {len(result.panel.symbols)} symbols, {len(stamps):,} bars of "
         f"{result.timeframe}, {stamps[0]} to {stamps[-1]}{rejected}"
     )
 

@@ -1,28 +1,34 @@
 """Pure statistics: numbers in, numbers out.
 
-No file, clock, setting or calendar is known here; annualisation factors and windows are arguments.
+No file, clock, setting or calendar is known here; annualisation factors and windows are arguments. These
+names are the interface; ``docs/api.md`` shows them at work.
 """
 
 from garch_platform.quant.adequacy import model_adequacy
-from garch_platform.quant.features import FEATURE_SCHEMA, FeatureWindows, compute_features
-from garch_platform.quant.returns import annualised_volatility, log_prices, log_returns
-from garch_platform.quant.score_tests import score_tests
+from garch_platform.quant.features import FeatureWindows, compute_features
+from garch_platform.quant.pairs.floor import selection_floor
+from garch_platform.quant.pairs.panel import PairPanel
+from garch_platform.quant.pairs.rules import SelectionRules
+from garch_platform.quant.pairs.scan import scan_pairs
+from garch_platform.quant.pairs.selection import select_pairs
 from garch_platform.quant.series_tests import series_test
-from garch_platform.quant.stability import StabilityGate, apply_gate, arch_lm, ljung_box, stability_tests
+from garch_platform.quant.stability import StabilityGate, apply_gate, stability_tests
+from garch_platform.quant.timeseries.generator import simulate_garch
+from garch_platform.quant.volatility.batch import fit_garch_batch
 
 __all__ = [
-    "FEATURE_SCHEMA",
     "FeatureWindows",
+    "PairPanel",
+    "SelectionRules",
     "StabilityGate",
-    "annualised_volatility",
     "apply_gate",
-    "arch_lm",
     "compute_features",
-    "ljung_box",
-    "log_prices",
-    "log_returns",
+    "fit_garch_batch",
     "model_adequacy",
-    "score_tests",
+    "scan_pairs",
+    "select_pairs",
+    "selection_floor",
     "series_test",
+    "simulate_garch",
     "stability_tests",
 ]

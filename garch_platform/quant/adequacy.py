@@ -13,10 +13,10 @@ beside the verdict for these, and do not change it:
   break (kappa 1 of Sanso, Arago and Carrion [5]_). On GARCH residuals its limit stays that of a Brownian
   bridge (Kulperger and Yu [6]_).
 
-Size and power of all are printed by ``benchmarks/adequacy_power.py``. Residuals alone say little: where the
-returns and the parameters are at hand, `garch_platform.quant.score_tests` sees both alternatives with more
-power. A lasting change of the variance's level escapes all of them, because a fit absorbs it in a
-persistence near 1; then the persistence itself is the sign.
+Size and power of all are printed by ``benchmarks/adequacy_power.py``. Where the returns and the parameters
+are at hand, `garch_platform.quant.score_tests` sees asymmetry, and a change of alpha and beta, with more power
+than residuals can. A large lasting change of the variance's level escapes all of them, because the fit absorbs
+it in a persistence near 1; then the persistence itself is the sign.
 
 References
 ----------

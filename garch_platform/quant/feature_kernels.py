@@ -98,7 +98,6 @@ def _take(
     place: Integers,
     state: Floats,
     before: Floats,
-    log_closes: Floats,
     log_returns: Floats,
     totals: Floats,
     sums: Floats,
@@ -116,10 +115,9 @@ def _take(
     for i in range(len(log_close)):
         row = place[ROW] + i
         before[0, i], before[1, i], before[2, i] = count, total, squares
-        log_closes[i], log_returns[i] = np.nan, np.nan
+        log_returns[i] = np.nan
         newest[0, i], newest[1, i] = -1, -1
         if math.isfinite(log_close[i]):
-            log_closes[i] = log_close[i]
             if row - last_row <= tail and (not intraday or session[i] == last_session):
                 change = log_close[i] - last_log
                 log_returns[i] = change
@@ -130,6 +128,8 @@ def _take(
             n_prices += 1
             newest[0, i], newest[1, i] = n_prices - 1, n_returns - 1
             last_log, last_row, last_session = log_close[i], row, session[i]
+        else:
+            log_close[i] = np.nan
         totals[i], sums[i], counts[i] = total, squares, count
     place[PRICES], place[RETURNS], place[LAST_ROW], place[SESSION] = (
         n_prices,
@@ -264,12 +264,11 @@ def first_disorder(starts: Integers, time: Integers) -> int:
 
 
 @kernel(
-    f"void(f8[::1], f8[::1], {SESSIONS}, i8[::1], f8[:, ::1], {SESSIONS}, i8[::1], i8[::1], f8, b1, "
+    f"void(f8[::1], {SESSIONS}, i8[::1], f8[:, ::1], {SESSIONS}, i8[::1], i8[::1], f8, b1, "
     "f8[:, ::1], i8[::1])",
     uses=(window_kernels,),
 )
 def feature_rows(
-    log_close: Floats,
     price: Floats,
     session: Sessions,
     starts: Integers,
@@ -285,8 +284,7 @@ def feature_rows(
     """Features of the rows of S symbols.
 
     Args:
-        log_close, price, session: (T,) new rows in order of symbol and time; a log close that is not
-            finite is absent.
+        price, session: (T,) new rows in order of symbol and time.
         starts: (S + 1,) rows at which the symbols begin, and T.
         known: (6, M) earlier rows: log close, price, log return, and count, sum and sum of squares of the
             returns up to and including the row.
@@ -294,7 +292,8 @@ def feature_rows(
         lengths: rolling window, min_periods, short and long moving average, RSI window, tail.
         annual: square root of the bars in a year.
         intraday: whether a session's first present bar has no return.
-        results: (11, T), filled with `FEATURE_ROWS`; NaN where there is no value.
+        results: (11, T), filled with `FEATURE_ROWS`; NaN where there is no value. The first row holds the
+            log closes, which count as absent where they are not finite.
         counts: (T,), filled with the number of returns up to and including each row.
     """
     tail = lengths[5]
@@ -313,7 +312,7 @@ def feature_rows(
             place[RETURNS] = _forget(place[RETURNS], place[ROW] - tail, entries[3], entries[2])
             log_return = results[1][begin:end]
             _take(
-                log_close[begin:end],
+                results[0][begin:end],
                 price[begin:end],
                 session[begin:end],
                 tail,
@@ -323,7 +322,6 @@ def feature_rows(
                 place,
                 state,
                 before,
-                results[0][begin:end],
                 log_return,
                 results[9][begin:end],
                 results[10][begin:end],

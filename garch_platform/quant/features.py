@@ -140,7 +140,9 @@ def compute_features(
         return pl.DataFrame(schema=FEATURE_SCHEMA)
     known = _previous_rows(previous, new, windows.tail)
     values, counts = _computed(new, known, windows, math.sqrt(bars_per_year), intraday, workers)
-    computed = {name: pl.Series(name, column, nan_to_null=True) for name, column in values.items()}
+    computed = {
+        name: pl.Series(name, column, nan_to_null=name not in STORED[-2:]) for name, column in values.items()
+    }
     computed["return_count"] = pl.Series("return_count", counts)
     return new.frame.select(*KEY, "session_date").with_columns(**computed).select(*FEATURE_SCHEMA)
 
@@ -248,7 +250,7 @@ def _computed(
     from garch_platform.quant.feature_kernels import FEATURE_ROWS, feature_rows
 
     close = new.frame["close"].fill_null(np.nan).to_numpy()
-    log_close, price = np.empty(len(close)), np.empty(len(close))
+    price = np.empty(len(close))
     results, counts = np.empty((len(FEATURE_ROWS), len(close))), np.empty(len(close), dtype=np.int64)
     stored = known.frame.select(pl.col(STORED).cast(pl.Float64).fill_null(np.nan)).to_numpy().T
     stored = np.vstack([stored[:1], np.exp(stored[:1]), stored[1:]])
@@ -258,11 +260,10 @@ def _computed(
     def run(block: slice) -> None:
         rows = slice(new.starts[block.start], new.starts[block.stop])
         with np.errstate(all="ignore"):
-            np.log(close[rows], out=log_close[rows])
-            np.exp(log_close[rows], out=price[rows])
+            np.log(close[rows], out=results[0, rows])
+            np.exp(results[0, rows], out=price[rows])
         bounds = slice(block.start, block.stop + 1)
         feature_rows(
-            log_close,
             price,
             sessions[0],
             new.starts[bounds],

@@ -16,10 +16,12 @@ from garch_platform.quant.bar_quality import check_bars
 from garch_platform.quant.pairs.floor import selection_floor
 from garch_platform.quant.pairs.panel import PairPanel
 from garch_platform.quant.pairs.power import with_detectable_half_life
+from garch_platform.quant.pairs.scan import scan_pairs
 from garch_platform.quant.pairs.selection import Selection, select_pairs
 from garch_platform.quant.resampling import close_panel, resample_closes
 from garch_platform.reporting.selection import SelectionView
 from garch_platform.scanning.rules import selection_rules
+from garch_platform.scanning.tile_store import TileStore
 from garch_platform.settings import Settings
 from garch_platform.sources.bar_length import detect_timeframe
 from garch_platform.sources.files import FilesSource
@@ -48,6 +50,7 @@ class ScanRequest:
         start, end: first and last day to read; None = all.
         symbols: those to scan; None = all.
         workers: threads.
+        tiles: folder that keeps finished tiles, so that an interrupted scan goes on; None = none are kept.
     """
 
     path: Path
@@ -59,6 +62,7 @@ class ScanRequest:
     end: date | None = None
     symbols: Sequence[str] | None = None
     workers: int = 1
+    tiles: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -127,6 +131,7 @@ def scan_file(request: ScanRequest, *, progress: Progress | None = None) -> File
         min_observations=settings.garch.min_observations,
         workers=request.workers,
         progress=lambda done, total: report("testing pairs", done, total),
+        scanner=scan_pairs if request.tiles is None else TileStore(request.tiles),
     )
     floor = selection_floor(
         panel.without(silent),

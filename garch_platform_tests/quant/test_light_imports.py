@@ -7,14 +7,14 @@ import sys
 
 import pytest
 
-PACKAGES = ("quant", "quant.volatility", "quant.pairs", "quant.timeseries", "quant.stability")
+PACKAGES = ("quant", "quant.volatility", "quant.pairs.selection", "quant.timeseries", "quant.stability")
 
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_heavy_libraries_wait_for_their_first_call(package: str) -> None:
     code = (
         f"import sys, garch_platform.{package} as p\n"
-        "heavy = {'arch', 'statsmodels', 'scipy', 'pandas', 'matplotlib'} & set(sys.modules)\n"
+        "heavy = {'arch', 'statsmodels', 'scipy', 'pandas', 'matplotlib', 'numba', 'sklearn'} & set(sys.modules)\n"
         "missing = [n for n in p.__all__ if not hasattr(p, n)]\n"
         "raise SystemExit(f'{sorted(heavy)} {missing}' if heavy or missing else 0)"
     )

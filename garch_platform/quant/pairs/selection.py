@@ -35,6 +35,7 @@ __all__ = [
     "Selection",
     "gate_names",
     "judge",
+    "pair_evidence",
     "scan_ledger",
     "select_pairs",
 ]
@@ -128,6 +129,7 @@ def select_pairs(
     every_pair: bool = True,
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
+    scanner: Callable[..., pl.DataFrame] = scan_pairs,
 ) -> Selection:
     """Test, confirm, score and rank every unordered pair of a universe.
 
@@ -144,14 +146,48 @@ def select_pairs(
             to those alone, without Johansen, KSS and Hurst: the same selection in a fraction of the time.
         workers: threads of the scan.
         progress: called with pairs done and pairs to do.
+        scanner: `scan_pairs`, or what scans like it and keeps its tiles.
 
     Returns:
         Verdicts and ledger. The cost grows with the N (N - 1) / 2 pairs and, for candidates, with the bars.
     """
+    evidence = pair_evidence(
+        panel,
+        rules=rules,
+        bars_per_year=bars_per_year,
+        excluded=excluded,
+        min_observations=min_observations,
+        every_pair=every_pair,
+        workers=workers,
+        progress=progress,
+        scanner=scanner,
+    )
+    return judge(evidence, rules=rules, unstable=unstable)
+
+
+def pair_evidence(
+    panel: PairPanel,
+    *,
+    rules: SelectionRules,
+    bars_per_year: float,
+    excluded: Mapping[str, str] | None = None,
+    min_observations: int = 250,
+    every_pair: bool = True,
+    workers: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+    scanner: Callable[..., pl.DataFrame] = scan_pairs,
+) -> pl.DataFrame:
+    """What `select_pairs` knows of each pair before the verdicts; `judge` takes it under any gates.
+
+    Args:
+        panel, bars_per_year, excluded, min_observations, every_pair: see `select_pairs`.
+        workers, progress, scanner: see `select_pairs`.
+        rules: gates that make a pair a candidate; those that judge later may be stricter, not looser.
+    """
     left_out = dict(excluded or {})
     tested = panel.without(left_out)
     one_stage = rules.honest.false_discovery == "by_all"
-    scan = scan_pairs(
+    scan = scanner(
         tested.formation,
         symbols=tested.symbols,
         pairs=None if every_pair or one_stage else _correlated(tested, rules),
@@ -165,19 +201,20 @@ def select_pairs(
     evidence = gather_evidence(
         directed(scan), tested, rules=rules, bars_per_year=bars_per_year, min_observations=min_observations
     )
-    complete = _with_excluded(evidence, panel.symbols, left_out if every_pair else {})
-    return judge(complete, rules=rules, unstable=unstable or {})
+    return _with_excluded(evidence, panel.symbols, left_out if every_pair else {})
 
 
-def judge(evidence: pl.DataFrame, *, rules: SelectionRules, unstable: Mapping[str, str]) -> Selection:
-    """Give each pair of `gather_evidence` the verdict of both profiles.
+def judge(
+    evidence: pl.DataFrame, *, rules: SelectionRules, unstable: Mapping[str, str] | None = None
+) -> Selection:
+    """Give each pair the verdict of both profiles.
 
     Args:
-        evidence: its rows; a column ``exclusion`` holds why a pair was not computed, null otherwise.
+        evidence: rows of `pair_evidence`.
         rules: the gates.
         unstable: symbol to reason, for the classic profile.
     """
-    verdicts = evidence.with_columns(instability=_named_reasons(unstable))
+    verdicts = evidence.with_columns(instability=_named_reasons(unstable or {}))
     gates: dict[Profile, list[_Gate]] = {profile: _gates(profile, rules) for profile in PROFILES}
     survivors = verdicts.select(passed=_fails_before(gates["honest"], "confirmation").is_null()).to_series()
     verdicts = verdicts.with_columns(confirmation_qvalue=_qvalues(verdicts, survivors, rules))

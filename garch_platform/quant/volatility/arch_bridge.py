@@ -53,6 +53,11 @@ TOLERANCES: Final = (1e-10, 1e-8, 1e-6)
 """Tolerances of the optimiser, tried in turn until one converges; the last is the usual one."""
 MOST_ITERATIONS: Final = 1000
 SIMULATIONS: Final = 1000
+THIN_TAILS: Final = {"t": ("nu", 500.0), "skewt": ("eta", 300.0)}
+"""Tail parameter of a distribution and its upper bound."""
+FLAT_TAILS: Final = 30.0
+"""Above these degrees of freedom the likelihood is so flat that the optimiser stops anywhere: a second
+start from the upper end decides."""
 PERSISTENCE: Final[dict[str, Callable[[dict[str, float]], float]]] = {
     "GARCH": lambda p: p["alpha"] + p["beta"],
     "GJR": lambda p: p["alpha"] + 0.5 * p["gamma"] + p["beta"],
@@ -69,6 +74,7 @@ class ArchPaths:
 
     results: list[Any]
     scale: Floats
+    dist: str
 
     def variances(self, row: int) -> Floats | None:
         """See `VariancePaths`."""
@@ -86,12 +92,14 @@ class ArchPaths:
         try:
             ahead = result.forecast(horizon=horizon, reindex=False)
         except ValueError:
+            distribution = _distribution(self.dist, seed=np.random.default_rng(0))
+            shapes = np.asarray(result.params)[len(result.params) - distribution.num_params :]
             ahead = result.forecast(
                 horizon=horizon,
                 reindex=False,
                 method="simulation",
                 simulations=SIMULATIONS,
-                random_state=np.random.RandomState(0),
+                rng=distribution.simulate(shapes),
             )
         path: Floats = ahead.variance.to_numpy()[-1] * self.scale[row] ** 2
         return path
@@ -172,7 +180,7 @@ def estimate_with_arch(
         start=["arch"] * width,
         boundary=edges,
         failure=failure,
-        paths=ArchPaths(results, panel.scale),
+        paths=ArchPaths(results, panel.scale, dist),
     )
 
 
@@ -183,20 +191,39 @@ def _model(series: Floats, model: str, dist: str) -> Any:
     return univariate.ConstantMean(
         series,
         volatility=getattr(univariate, process)(**orders),
-        distribution=getattr(univariate, ARCH_DISTRIBUTIONS[dist])(),
+        distribution=_distribution(dist),
         rescale=False,
     )
 
 
+def _distribution(dist: str, **options: Any) -> Any:
+    from arch import univariate
+
+    return getattr(univariate, ARCH_DISTRIBUTIONS[dist])(**options)
+
+
 def _fit(series: Floats, model: str, dist: str, backcast: float | None) -> Any:
-    result = None
     specified = _model(series, model, dist)
+    result = _climb(specified, backcast, None)
+    tails = THIN_TAILS.get(dist)
+    if tails and result.params[tails[0]] > FLAT_TAILS:
+        thin = result.params.copy()
+        thin[tails[0]] = tails[1]
+        other = _climb(specified, backcast, thin)
+        if other.convergence_flag == 0 and other.loglikelihood > result.loglikelihood:
+            return other
+    return result
+
+
+def _climb(specified: Any, backcast: float | None, start: Any) -> Any:
+    result = None
     for tolerance in TOLERANCES:
         result = specified.fit(
             disp="off",
             show_warning=False,
             tol=tolerance,
             backcast=backcast,
+            starting_values=start,
             options={"maxiter": MOST_ITERATIONS},
         )
         if result.convergence_flag == 0:

@@ -112,7 +112,8 @@ class GarchBatch:
     health: pl.DataFrame
     model: str
     dist: str
-    _returns: Floats = field(repr=False)
+    _present: NDArray[np.bool_] = field(repr=False)
+    _panel: NormalisedPanel = field(repr=False)
     _estimates: Estimates = field(repr=False)
 
     @property
@@ -123,20 +124,23 @@ class GarchBatch:
     @cached_property
     def conditional_volatility(self) -> Floats:
         """(T, N) conditional standard deviations in the units of the returns; NaN where absent or not fitted."""
-        result = np.full(self._returns.shape, np.nan)
+        result = np.full(self._present.shape, np.nan)
         for row in self._fitted:
             path = self._estimates.paths.variances(row)
             if path is not None:
-                result[np.isfinite(self._returns[:, row]), row] = np.sqrt(path)
+                result[self._present[:, row], row] = np.sqrt(path)
         return result
 
     @cached_property
     def standardised_residuals(self) -> Floats:
         """(T, N) shocks over their conditional standard deviations; NaN where absent or not fitted."""
-        mu = self.params["mu"].to_numpy().astype(np.float64)
-        with np.errstate(invalid="ignore"):
-            residuals: Floats = (self._returns - mu) / self.conditional_volatility
-        return residuals
+        result = np.full(self._present.shape, np.nan)
+        for row in self._fitted:
+            returns = self._panel.series[row, : self._panel.counts[row]] * self._panel.scale[row]
+            shocks = returns - (self.params["mu"][row] - self._panel.mean[row])
+            here = self._present[:, row]
+            result[here, row] = shocks / self.conditional_volatility[here, row]
+        return result
 
     def forecast(self, horizon: int) -> Floats:
         """(horizon, N) expected variances of the next bars, in squared units of the returns.
@@ -241,7 +245,8 @@ def fit_garch_batch(
         health=health,
         model=model,
         dist=dist,
-        _returns=panel,
+        _present=np.isfinite(panel),
+        _panel=normalised,
         _estimates=estimates,
     )
 
@@ -343,10 +348,9 @@ def _forecasts(
     sources: list[str | None] = [None] * len(reasons)
     whys: list[str | None] = [None] * len(reasons)
     for row, reason in enumerate(reasons):
-        if reason is None or reason == CONSTANT or reason.startswith(OUT_OF_RANGE):
+        if reason is None or reason == CONSTANT or not panel.scale[row] > 0.0:
             continue
-        shocks = panel.series[row, : panel.counts[row]] * panel.scale[row]
-        ahead, source, why = fallback_forecast(shocks, reason)
+        ahead, source, why = fallback_forecast(panel.series[row, : panel.counts[row]], reason)
         if ahead is not None:
-            forecast[row], sources[row], whys[row] = ahead, source, why
+            forecast[row], sources[row], whys[row] = ahead * panel.scale[row] ** 2, source, why
     return forecast, sources, whys

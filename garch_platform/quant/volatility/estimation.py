@@ -167,7 +167,7 @@ def normalised_panel(panel: Floats, *, workers: int = 1) -> NormalisedPanel:
     length, width = panel.shape
     series, counts = np.zeros((width, max(length, 1))), np.zeros(width, np.int64)
     moments = np.zeros((width, 6))
-    panel = np.ascontiguousarray(panel)
+    panel = np.require(panel, np.float64, ["C", "W"])
     cuts = list(range(0, width, max(8, -(-width // (8 * workers)) * 8)))
 
     def work(left: int) -> None:
@@ -263,6 +263,7 @@ def _estimates(
     fitted = search.states >= 0
     scale = np.where(fitted, panel.scale, np.nan)
     params = search.points.copy()
+    params[:, (2, 4)] = np.maximum(params[:, (2, 4)], 0.0)
     params[:, 5] = np.clip(1.0 / params[:, 5], *NU_BOUNDS)
     omega, alpha, gamma, beta = params[:, 1:5].T
     first = omega + (alpha + 0.5 * gamma + beta) * backcasts

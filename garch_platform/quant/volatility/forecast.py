@@ -49,7 +49,7 @@ def garch_variance(
     """
     from garch_platform.quant.volatility import variance_kernels
 
-    series = np.ascontiguousarray(returns, dtype=np.float64)
+    series = np.require(returns, np.float64, ["C", "W"])
     path = np.empty(len(series))
     parameters = np.array([mu, omega, alpha, gamma, beta], dtype=np.float64)
     variance_kernels.variance_path(series, parameters, float(initial_variance), path)

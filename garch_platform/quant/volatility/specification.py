@@ -29,7 +29,9 @@ LEAST_OMEGA: Final = 1e-8
 """Least omega of a series of variance 1."""
 START_NU: Final = 8.0
 LASTING: Final = 0.85
-"""Persistence that parts the grid in two; ``opposite`` is the best point of the half without the best."""
+STRONG: Final = 0.15
+"""Persistence and alpha that part the grid in three zones: ``grid`` is the best point, ``second`` and
+``third`` are the best of the other zones."""
 LEVEL_SHARES: Final = np.array([0.0, 0.0, 1.0, 0.5, 1.0, 0.0])
 """How the parameters add to the level omega + alpha + gamma/2 + beta."""
 
@@ -40,12 +42,13 @@ GRID: Final = (
 """(alpha, alpha + beta) of the coarse grid; omega keeps the variance at 1. The first is no GARCH at all."""
 
 FURTHER_STARTS: Final = {
+    "faint": (0.98, 0.001, 0.019),
     "fading": (0.9, 0.01, 0.09),
     "brief": (0.1, 0.6, 0.3),
     "middling": (0.4, 0.03, 0.57),
 }
 """(omega, alpha, beta) of the starts that are tried where the likelihood is flat."""
-START_NAMES: Final = ("grid", "opposite", "drifting", *FURTHER_STARTS)
+START_NAMES: Final = ("grid", "second", "third", "drifting", *FURTHER_STARTS)
 
 
 @dataclass(frozen=True)
@@ -84,18 +87,18 @@ class Specification:
         """
         rows = np.zeros((len(values), len(START_NAMES), len(SLOTS)))
         alpha, persistence = np.array(GRID).T
-        lasting = persistence > LASTING
-        best = [
-            np.where(side, values, -np.inf).argmax(axis=1) for side in (lasting, ~lasting & (alpha > 0.0))
-        ]
-        heights = [values[np.arange(len(values)), point] for point in best]
-        first = np.where(heights[0] >= heights[1], best[0], best[1])
-        for number, point in enumerate((first, best[0] + best[1] - first)):
-            rows[:, number, 1], rows[:, number, 2] = 1.0 - persistence[point], alpha[point]
-            rows[:, number, 4] = persistence[point] - alpha[point]
-        rows[:, 2, (1, 2)] = np.array([0.5, 1.0]) / counts[:, np.newaxis]
-        rows[:, 2, 4] = 1.0 - 1.5 / counts
-        for number, start in enumerate(FURTHER_STARTS.values(), start=3):
+        lasting, strong = persistence > LASTING, alpha > STRONG
+        zones = (lasting, ~lasting & strong, ~lasting & ~strong & (alpha > 0.0))
+        points = np.stack([np.where(zone, values, -np.inf).argmax(axis=1) for zone in zones], axis=1)
+        heights = np.take_along_axis(values, points, axis=1)
+        points = np.take_along_axis(points, np.argsort(-heights, axis=1, kind="stable"), axis=1)
+        rows[:, : len(zones), 1] = 1.0 - persistence[points]
+        rows[:, : len(zones), 2] = alpha[points]
+        rows[:, : len(zones), 4] = (persistence - alpha)[points]
+        drifting = len(zones)
+        rows[:, drifting, (1, 2)] = np.array([0.5, 1.0]) / counts[:, np.newaxis]
+        rows[:, drifting, 4] = 1.0 - 1.5 / counts
+        for number, start in enumerate(FURTHER_STARTS.values(), start=drifting + 1):
             rows[:, number, (1, 2, 4)] = start
         rows[:, :, 5] = 1.0 / START_NU
         return rows

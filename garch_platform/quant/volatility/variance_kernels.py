@@ -51,7 +51,8 @@ def normalise(panel, first, last, series, counts, moments):
         panel: (T, N); NaN or infinite = absent.
         series: (N, T) result: the first ``counts[i]`` values of row i; what follows them is void.
         counts: (N,) result: present values.
-        moments: (N, 6) result: mean, standard deviation (n in the denominator; 0 if none), least, greatest,
+        moments: (N, 6) result: mean, standard deviation (n in the denominator; 0 if
+            there is none whose square is representable), least, greatest,
             `arch`'s backcast of the normalised series (the mean of the first 75 squares with weights
             0.94^t), and the share of a value that makes up more than half of the series (else void).
     """
@@ -74,9 +75,9 @@ def normalise(panel, first, last, series, counts, moments):
         moments[i, LOW], moments[i, HIGH] = low, high
         moments[i, MAJORITY] = majority(row[:n])
         largest = max(abs(low), abs(high))
-        if not 1e-290 < largest < 1e290:
+        if not 1e-140 < largest < 1e140:
             continue
-        # in units of a power of two, which rounds nothing, neither 1e-200 nor 1e200 is lost
+        # a power of two rounds nothing
         unit = 2.0 ** math.floor(math.log2(largest))
         inverse = 1.0 / unit
         total = 0.0

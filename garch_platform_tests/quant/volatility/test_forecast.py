@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pytest
 from arch import arch_model
 
+from garch_platform.errors import ConfigurationError
 from garch_platform.quant.timeseries.generator import simulate_garch
-from garch_platform.quant.volatility.forecast import garch_variance, qlike
+from garch_platform.quant.volatility.forecast import ewma_variance, garch_variance, qlike
 
 
 def test_recursion_by_hand() -> None:
@@ -33,6 +35,27 @@ def test_an_absent_return_leaves_the_expected_variance() -> None:
         np.array([np.nan, 1.0]), mu=0.0, omega=0.1, alpha=0.2, beta=0.7, initial_variance=3.0
     )
     np.testing.assert_allclose(path[1], 0.1 + 0.9 * 3.0, rtol=1e-15)
+
+
+def test_a_negative_shock_adds_gamma() -> None:
+    path = garch_variance(
+        np.array([-1.0, 1.0, 0.0]), mu=0.0, omega=0.1, alpha=0.2, gamma=0.3, beta=0.4, initial_variance=1.0
+    )
+    np.testing.assert_allclose(path, [1.0, 0.1 + 0.5 + 0.4, 0.1 + 0.2 + 0.4], rtol=1e-15)
+
+
+def test_ewma_is_the_weighted_mean_of_the_past() -> None:
+    returns = np.random.default_rng(0).standard_normal(500)
+    path = ewma_variance(returns)
+    weights = 0.06 * 0.94 ** np.arange(499)
+    expected = weights @ returns[:-1][::-1] ** 2 + 0.94**499 * returns[0] ** 2
+    assert path[-1] == pytest.approx(expected, rel=1e-12)
+    assert path[0] == returns[0] ** 2
+    held = ewma_variance(np.array([1.0, np.nan, 3.0]), decay=0.5, initial_variance=4.0)
+    np.testing.assert_allclose(held, [4.0, 2.5, 2.5], rtol=1e-15)
+    assert np.isnan(ewma_variance(np.full(3, np.nan))).all()
+    with pytest.raises(ConfigurationError, match=r"decay 1\.0 is not between 0 and 1"):
+        ewma_variance(returns, decay=1.0)
 
 
 def test_the_future_does_not_move_the_path() -> None:
