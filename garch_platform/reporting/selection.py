@@ -28,6 +28,12 @@ CHANCE_NOTE = (
     "pairs by chance; a rank is a place in a list, not evidence."
 )
 SELECTED = "selected"
+SHORT_GATES = {
+    "return_correlation": "return corr.",
+    "price_correlation": "price corr.",
+    "coint_pvalue": "Engle-Granger",
+}
+"""Gates whose names are too long for a terminal of eighty columns."""
 BEST_COLUMNS = (
     "rank",
     "symbol_y",
@@ -192,7 +198,7 @@ def pairs_table(view: SelectionView, *, title: str, top: int = 10) -> Table:
     table.add_column("rank", justify="right")
     for name in (*(["sector"] if with_sector else []), "y", "x"):
         table.add_column(name, no_wrap=True)
-    headings = "score", "EG p", "conf.\nq", "return\ncorr.", "price\ncorr.", "hedge\nratio", "half-\nlife"
+    headings = "score", "EG p", "conf.\nq", "return\ncorr.", "half-\nlife"
     for name in (*headings, "last\nz"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("fell at", no_wrap=True)
@@ -203,13 +209,12 @@ def pairs_table(view: SelectionView, *, title: str, top: int = 10) -> Table:
             row["symbol_y"],
             row["symbol_x"],
             *(number(row[name]) for name in ("score", "coint_pvalue", "confirmation_qvalue")),
-            *(number(row[name], 2) for name in ("return_correlation", "price_correlation", "hedge_ratio")),
+            number(row["return_correlation"], 2),
             *(number(row[name], 1) for name in ("half_life", "spread_zscore")),
-            row["gate"] or "",
+            SHORT_GATES.get(row["gate"], row["gate"] or ""),
         )
     table.caption = (
-        "y = intercept + hedge ratio · x in log prices; EG p: Engle-Granger; conf. q: confirmation, adjusted; "
-        f"half-life in {view.bar} bars; z of the last bar"
+        f"EG p: Engle-Granger; conf. q: confirmation, adjusted; half-life in {view.bar} bars; z of the last bar"
     )
     return table
 

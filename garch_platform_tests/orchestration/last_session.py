@@ -109,20 +109,21 @@ def saved(folder: Path) -> Rows:
 
 
 def of_symbols(rows: Rows, symbols: Iterable[str]) -> Rows:
-    """The rows that concern ``symbols`` alone; of rankings those with both legs, without rank and panel."""
+    """The rows that concern ``symbols`` alone; of rankings those with both legs, without what other pairs decide."""
     names = list(symbols)
     chosen = {
         table: frame.filter(pl.col("symbol").is_in(names))
         for table, frame in rows.items()
-        if table not in ("pair_rankings", "rejections")
+        if table not in ("pair_rankings", "rejections", "scan_ledger")
     }
     pairs = rows["pair_rankings"].filter(pl.col("symbol_1").is_in(names), pl.col("symbol_2").is_in(names))
-    return chosen | {"pair_rankings": pairs.drop("rank", "input_hash")}
+    of_the_family = pl.selectors.ends_with("rank") | pl.selectors.starts_with("honest_")
+    return chosen | {"pair_rankings": pairs.drop(of_the_family, "confirmation_qvalue", "input_hash")}
 
 
 def of_daily_job(rows: Rows) -> Rows:
     """The tables that the daily job writes."""
-    return {table: frame for table, frame in rows.items() if table != "pair_rankings"}
+    return {table: frame for table, frame in rows.items() if table not in ("pair_rankings", "scan_ledger")}
 
 
 def assert_nothing_doubled(rows: Rows) -> None:

@@ -17,7 +17,7 @@ from garch_platform_tests.orchestration import small_market as market_of
 from garch_platform_tests.orchestration.small_market import DAYS, SECTORS, SESSIONS
 
 MONTH_OLD = date(2024, 2, 23)
-BEFORE_EVERY_WINDOW = SESSIONS[60]  # only the expanding state remembers it
+BEFORE_EVERY_WINDOW = SESSIONS[3]  # only the expanding state remembers it
 
 Change = Callable[[Path], object]
 

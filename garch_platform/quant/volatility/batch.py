@@ -79,8 +79,8 @@ HEALTH_SCHEMA: Final[dict[str, pl.DataType]] = {
 
 ``status`` is ``ok``, ``weak`` (few observations), ``insufficient`` (too few, not fitted) or ``failed``,
 with a ``reason``. ``scale`` is the factor that brought the returns to variance 1. ``start`` names the start
-that won: ``grid`` (best point of the coarse grid), ``opposite``, ``drifting``, ``fading``, ``brief``, ``middling``
-(tried where the likelihood is flat), or ``arch`` for what that package starts from. ``iterations`` counts
+that won: ``grid`` (best point of the coarse grid), the others that are tried where the likelihood is flat
+(`specification.START_NAMES`), or ``arch`` for what that package starts from. ``iterations`` counts
 evaluations of the likelihood with its derivatives (`arch`: of its optimiser). ``gradient_norm`` is Newton's
 decrement, the length of the gradient along the constraints in the metric of the inverse Hessian, which is
 the distance from the optimum in standard errors (`arch`: the norm of the mean gradient). ``persistence`` is
@@ -190,7 +190,7 @@ def fit_garch_batch(
             ``sample``: the mean squared shock at the current mu, which then enters the derivatives
             (Fiorentini, Calzolari and Panattoni [5]_), and the plain sum of outer products. A number is
             a variance in squared units of the returns, with the plain sum too.
-        starts: ``several``: where a coarse grid shows a flat likelihood, five further starts;
+        starts: ``several``: where a coarse grid shows a flat likelihood, seven further starts;
             ``single``: the best grid point only.
         min_observations: a shorter series is not fitted (status ``insufficient``); nor is one of fewer
             than 25 returns, ever.
@@ -199,8 +199,9 @@ def fit_garch_batch(
         workers: threads; the results do not depend on it.
 
     Returns:
-        The fits. A series that cannot be fitted has status ``failed`` or ``insufficient``, a reason and
-        null parameters; it never stops the others. Permuting the series permutes the rows.
+        The fits. A series that cannot be fitted (too short, constant, more than half of it one and the
+        same value, no convergence) has status ``failed`` or ``insufficient``, a reason and null
+        parameters; it never stops the others. Permuting the series permutes the rows.
 
     Raises:
         ConfigurationError: an option is not known or out of range, or ``sample`` is asked of a model that
@@ -272,7 +273,8 @@ def _refusals(panel: NormalisedPanel, least: int) -> list[str | None]:
     """Why a series is not fitted; None where it is."""
     reasons: list[str | None] = [None] * len(panel.counts)
     largest = np.maximum(np.abs(panel.high), np.abs(panel.low))
-    constant = panel.high - panel.low <= CONSTANT_TOLERANCE * largest
+    with np.errstate(over="ignore"):
+        constant = panel.high - panel.low <= CONSTANT_TOLERANCE * largest
     stale = panel.majority > LARGEST_SHARE_OF_ONE_VALUE
     refused = (panel.counts < least) | constant | stale | ~(panel.scale > 0.0)
     for row in np.flatnonzero(refused):

@@ -12,7 +12,7 @@ import math
 import numpy as np
 
 from garch_platform.quant.compiled import inlined, kernel
-from garch_platform.quant.volatility import adequacy, garch_recursion, lanes, newton
+from garch_platform.quant.volatility import garch_recursion, lanes, newton, residual_tests
 from garch_platform.quant.volatility.garch_recursion import (
     GRADIENT,
     HESSIAN,
@@ -26,12 +26,12 @@ from garch_platform.quant.volatility.lanes import LANES
 
 __all__ = ["fit_jobs", "grid_values", "summarise"]
 
-USES = (lanes, garch_recursion, newton, adequacy)
+USES = (lanes, garch_recursion, newton, residual_tests)
 VECTORS = lanes.lanes()
 store, splat, load = VECTORS.store, VECTORS.splat, VECTORS.load
 mantissa, exponent = VECTORS.mantissa, VECTORS.exponent
 log = garch_recursion.log
-newton_direction, residual_statistics = newton.newton_direction, adequacy.residual_statistics
+newton_direction, residual_statistics = newton.newton_direction, residual_tests.residual_statistics
 LOG_2 = math.log(2.0)
 GRID_NU = 6.0
 SHARES = (0.0, 0.0, 1.0, 0.5, 1.0, 0.0)
@@ -48,25 +48,29 @@ _gjr_t_final = evaluator(True, True, True)
 
 
 @inlined
-def evaluate_kind(kind, final, y, lengths, steps, theta, start, work, out, z):
-    """The evaluator of a model: kind is 0 or 1 (normal, Student-t), plus 2 for GJR."""
-    if final:
-        if kind == 0:
-            _garch_normal_final(y, lengths, steps, theta, start, work, out, z)
-        elif kind == 1:
-            _garch_t_final(y, lengths, steps, theta, start, work, out, z)
-        elif kind == 2:
-            _gjr_normal_final(y, lengths, steps, theta, start, work, out, z)
-        else:
-            _gjr_t_final(y, lengths, steps, theta, start, work, out, z)
-    elif kind == 0:
-        _garch_normal(y, lengths, steps, theta, start, work, out, z)
+def evaluate(kind, y, lengths, steps, theta, start, work, out, unused):
+    """The likelihood of a model with its derivatives, for the search."""
+    if kind == 0:
+        _garch_normal(y, lengths, steps, theta, start, work, out, unused)
     elif kind == 1:
-        _garch_t(y, lengths, steps, theta, start, work, out, z)
+        _garch_t(y, lengths, steps, theta, start, work, out, unused)
     elif kind == 2:
-        _gjr_normal(y, lengths, steps, theta, start, work, out, z)
+        _gjr_normal(y, lengths, steps, theta, start, work, out, unused)
     else:
-        _gjr_t(y, lengths, steps, theta, start, work, out, z)
+        _gjr_t(y, lengths, steps, theta, start, work, out, unused)
+
+
+@inlined
+def evaluate_final(kind, y, lengths, steps, theta, start, work, out, z):
+    """The same with products of scores and standardised residuals."""
+    if kind == 0:
+        _garch_normal_final(y, lengths, steps, theta, start, work, out, z)
+    elif kind == 1:
+        _garch_t_final(y, lengths, steps, theta, start, work, out, z)
+    elif kind == 2:
+        _gjr_normal_final(y, lengths, steps, theta, start, work, out, z)
+    else:
+        _gjr_t_final(y, lengths, steps, theta, start, work, out, z)
 
 
 @inlined
@@ -191,7 +195,7 @@ def fit_jobs(
         steps = 0
         for lane in range(LANES):
             steps = max(steps, lengths[lane])
-        evaluate_kind(kind, False, y, lengths, steps, theta, start, work, out, unused)
+        evaluate(kind, y, lengths, steps, theta, start, work, out, unused)
         for lane in range(LANES):
             job = job_of[lane]
             if job < 0:
@@ -313,7 +317,7 @@ def summarise(
     longest = 1
     for job in range(len(owners)):
         longest = max(longest, counts[owners[job]])
-    pad = adequacy.LJUNG_BOX_LAGS
+    pad = residual_tests.LJUNG_BOX_LAGS
     y, z, squares = (
         np.zeros((longest, LANES)),
         np.zeros((longest + pad, LANES)),
@@ -334,7 +338,7 @@ def summarise(
             steps = max(steps, counts[owner])
             fill_lane(y, lane, series[owner], counts[owner])
             set_lane(lane, points[owner], backcasts[owner], sample, theta, start)
-        evaluate_kind(kind, True, y, lengths, steps, theta, start, work, out, z[pad:])
+        evaluate_final(kind, y, lengths, steps, theta, start, work, out, z[pad:])
         residual_statistics(z, squares, lengths, steps, work, moments, statistics)
         for lane in range(min(LANES, len(owners) - first)):
             owner = owners[first + lane]
