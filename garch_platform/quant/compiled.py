@@ -30,6 +30,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 KERNEL_MODULES: Final = (
+    "garch_platform.quant.pairs.confirmation_kernels",
     "garch_platform.quant.feature_kernels",
     "garch_platform.quant.pairs.pair_kernels",
     "garch_platform.quant.pairs.scan_kernels",

@@ -210,7 +210,7 @@ def test_symbol_with_three_bars_fails_alone(quick_eve: Launcher, undisturbed: Ro
         "test_date", "record_count", "filter_reason"
     ).rows() == [(LAST, 2, "insufficient_data")]
     assert mine["garch_models"].select("fit_date", "status", "reason").rows() == [
-        (LAST, "insufficient", "insufficient_data: 2 returns, 250 needed")
+        (LAST, "insufficient", "insufficient_data: 2 returns, 150 needed")
     ]
     pairs = rows["pair_rankings"].filter((pl.col("symbol_1") == "NEW") | (pl.col("symbol_2") == "NEW"))
     assert set(pairs["classic_reason"]) == {"NEW: unstable variance: insufficient_data"}
