@@ -141,6 +141,7 @@ class ClassicPairs(_Section):
 class Pairs(_Section):
     profile: Literal["honest", "classic"]
     formation_share: float = Field(gt=0, lt=1)
+    preselection: Literal["none", "distance", "cluster"]
     lags: int = Field(ge=0)
     min_coverage: float = Field(gt=0, le=1)
     correlation_minutes: PositiveInt

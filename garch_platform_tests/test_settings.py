@@ -152,7 +152,10 @@ def test_formation_may_resample_the_bars() -> None:
         ({"universe": {"source": "sample"}}, "'sample' is for demo workspaces only; set demo: true"),
         ({"universe": {"source": "simulated"}}, "'simulated' is for demo workspaces only"),
         ({"stability": {"gate": "lax"}}, r"stability\.gate: .*'strict' or 'relaxed' \(got 'lax'\)"),
-        ({"pairs": {"honest": {"min_correlation": 0.9}}}, r"pairs\.honest\.min_correlation: Extra inputs are not"),
+        (
+            {"pairs": {"honest": {"min_correlation": 0.9}}},
+            r"pairs\.honest\.min_correlation: Extra inputs are not",
+        ),
         ({"quality": {"max_rejected_share": 1.5}}, r"quality\.max_rejected_share: .* \(got 1\.5\)"),
     ],
 )

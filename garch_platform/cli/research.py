@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from garch_platform.cli.console import START, console, names_of, optional_day, say, show_selection
+from garch_platform.cli.console import START, State, console, names_of, optional_day, say, show_selection
 from garch_platform.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def scan(
     from garch_platform.settings import load_settings
 
     require_format(out)
-    settings = load_settings(**_overrides(profile, fdr, floor, columns, timezone))
+    settings = load_settings(State.workspace, **_overrides(profile, fdr, floor, columns, timezone))
     request = ScanRequest(
         file,
         settings,

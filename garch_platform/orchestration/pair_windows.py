@@ -1,7 +1,9 @@
 """What a ranking reads: log closes of a sector, cut into its three windows, and who is left out.
 
-The sessions of `formation.sessions` form and confirm pairs; the `formation.out_of_sample_sessions` after
-them are seen by no gate.
+The sessions of `formation.sessions` form and confirm pairs. The `formation.out_of_sample_sessions` after them
+are for performance: no test reads them. What is known at the ranked session enters two verdicts at their end:
+a symbol without a bar then cannot be selected (its pairs are confirmed with the others, and keep their
+results), and `classic` leaves out symbols of unstable variance, whose verdict reads bars up to that session.
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ class PairWindow:
         bars: the closes as read from the lake.
         panel: the same as arrays, with the rows at which the windows meet.
         dates: first and last session of each window, by column of ``pair_rankings``.
-        excluded: symbol to reason: nothing can be said about it as of the ranked session.
+        excluded: symbol to reason: it has no verdict for the ranked session.
+        silent: symbol to reason: it has no bar in the ranked session.
         unstable: symbol to the reason of its stability verdict.
     """
 
@@ -35,6 +38,7 @@ class PairWindow:
     panel: PairPanel
     dates: dict[str, date | None]
     excluded: dict[str, str]
+    silent: dict[str, str]
     unstable: dict[str, str]
 
     @classmethod
@@ -62,18 +66,19 @@ class PairWindow:
             "out_of_sample_start": judged_from,
             "out_of_sample_end": day,
         }
-        return cls(bars, panel, dates, *_left_out(workspace, bars, day))
+        silent = dict.fromkeys(bars.silent, "no bar in this session")
+        return cls(bars, panel, dates, *_left_out(workspace, bars, day, silent))
 
 
-def _left_out(workspace: Workspace, bars: Window, day: date) -> tuple[dict[str, str], dict[str, str]]:
+def _left_out(
+    workspace: Workspace, bars: Window, day: date, silent: dict[str, str]
+) -> tuple[dict[str, str], dict[str, str], dict[str, str]]:
     verdicts = workspace.database.read_table(
         "variance_stability_tracking", symbol=list(bars.symbols), test_date=[day]
     )
     unjudged = dict.fromkeys(
         set(bars.symbols) - set(verdicts["symbol"]), "no stability verdict for this session"
     )
-    silent = dict.fromkeys(bars.silent, "no bar in this session")
-    unstable = verdicts.filter(~pl.col("is_stable")).select("symbol", "filter_reason")
-    return unjudged | silent, {
-        symbol: f"unstable variance: {reason}" for symbol, reason in unstable.iter_rows()
-    }
+    unstable = verdicts.filter(~pl.col("is_stable") & ~pl.col("symbol").is_in(list(silent)))
+    reasons = unstable.select("symbol", "filter_reason").iter_rows()
+    return unjudged, silent, {symbol: f"unstable variance: {reason}" for symbol, reason in reasons}

@@ -9,8 +9,8 @@ from typing import Any, Final
 import polars as pl
 from rich.table import Table
 
+from garch_platform.quant.pairs.gates import gate_names
 from garch_platform.quant.pairs.rules import PROFILES, Profile, SelectionRules
-from garch_platform.quant.pairs.selection import gate_names
 from garch_platform.reporting.tables import number, plain_table
 
 __all__ = [
@@ -109,14 +109,14 @@ class SelectionView:
 
         ``gate`` names where the others fell.
         """
-        depth = {name: place for place, name in enumerate(gate_names(self.rules.profile, self.rules))}
+        profile = self.rules.profile
+        depth = {name: place for place, name in enumerate(gate_names(profile, self.rules))}
         far = pl.col("gate").replace_strict(depth, default=len(depth), return_dtype=pl.Int64)
+        pairs = self.pairs.with_columns(rank=f"{profile}_rank", gate=f"{profile}_gate").with_columns(far=far)
         sector = [name for name in ("sector",) if name in self.pairs.columns]
         order = {**dict.fromkeys(sector, False), "rank": False, "far": True, "coint_pvalue": False}
         order |= {"symbol_1": False, "symbol_2": False}
-        best = self.pairs.with_columns(far=far).sort(
-            list(order), descending=list(order.values()), nulls_last=True
-        )
+        best = pairs.sort(list(order), descending=list(order.values()), nulls_last=True)
         tested = best.filter(pl.col("coint_pvalue").is_not_null())
         if sector:
             tested = tested.group_by(sector, maintain_order=True).head(top)
@@ -153,7 +153,7 @@ class SelectionView:
         if row["floor_draws"]:
             text += (
                 f" Floor: on {row['floor_draws']} markets like this one without cointegration the same "
-                f"selection passed {row['floor_median']:.0f} (median), {row['floor_q95']:.0f} (95 %), "
+                f"selection passed {row['floor_median']:g} (median), {row['floor_q95']:g} (95 %), "
                 f"any in {row['floor_any']:.0%}."
             )
         if row["detectable_half_life"] is not None:
@@ -166,7 +166,8 @@ class SelectionView:
         rate = f"{honest.false_discovery_rate:.0%}"
         pvalues = f"{honest.max_pvalue:g} (honest), {classic.max_pvalue:g} (classic)"
         questions = {
-            "excluded": "bars that reach the end of the window for both legs",
+            "excluded": "a stability verdict of this session for both legs",
+            "silent": "a bar of both legs in the last session",
             "unstable": f"variance of both legs stable under the {self.stability_gate} gate",
             "coverage": f"both legs trade on at least {rules.min_coverage:.0%} of the formation bars",
             "cointegration": "an Engle-Granger test that can be computed",
@@ -213,9 +214,7 @@ def pairs_table(view: SelectionView, *, title: str, top: int = 10) -> Table:
             *(number(row[name], 1) for name in ("half_life", "spread_zscore")),
             SHORT_GATES.get(row["gate"], row["gate"] or ""),
         )
-    table.caption = (
-        f"EG p: Engle-Granger; conf. q: confirmation, adjusted; half-life in {view.bar} bars; z of the last bar"
-    )
+    table.caption = f"EG p: Engle-Granger; conf. q: confirmation, adjusted; half-life in {view.bar} bars; z of the last bar"
     return table
 
 

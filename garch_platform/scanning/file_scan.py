@@ -112,7 +112,7 @@ def scan_file(request: ScanRequest, *, progress: Progress | None = None) -> File
     rules = selection_rules(settings, timeframe)
     panel = PairPanel.read(
         closes,
-        formation_share=rules.formation_share,
+        formation_share=settings.pairs.formation_share,
         performance_start=first_performance,
         session_ids=sessions if intraday else None,
     )
@@ -127,15 +127,16 @@ def scan_file(request: ScanRequest, *, progress: Progress | None = None) -> File
         panel,
         rules=rules,
         bars_per_year=settings.calendar.bars_per_year(timeframe),
-        excluded=silent,
+        silent=silent,
         min_observations=settings.garch.min_observations,
         workers=request.workers,
         progress=lambda done, total: report("testing pairs", done, total),
         scanner=scan_pairs if request.tiles is None else TileStore(request.tiles),
     )
     floor = selection_floor(
-        panel.without(silent),
+        panel,
         rules=rules,
+        silent=silent,
         draws=settings.pairs.floor_draws,
         seed=FLOOR_SEED,
         min_observations=settings.garch.min_observations,

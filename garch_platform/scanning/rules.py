@@ -20,5 +20,7 @@ def selection_rules(settings: Settings, timeframe: Timeframe | None = None) -> S
         honest=HonestGates(**pairs.honest.model_dump()),
         classic=ClassicGates(**pairs.classic.model_dump()),
         correlation_horizon=horizon,
-        **pairs.model_dump(exclude={"honest", "classic", "correlation_minutes", "floor_draws"}),
+        **pairs.model_dump(
+            exclude={"honest", "classic", "correlation_minutes", "floor_draws", "formation_share"}
+        ),
     )

@@ -11,11 +11,14 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from garch_platform import __version__
 from garch_platform.errors import StoreError
 from garch_platform.quant.pairs.scan import SCAN_SCHEMA, scan_tiles
 
 __all__ = ["TileStore"]
 
+TILE_SIZE: Final = 16_384
+"""Pairs of a tile."""
 INDIFFERENT: Final = ("progress", "workers")
 """Options that do not change what a tile holds."""
 
@@ -49,7 +52,9 @@ class TileStore:
         try:
             place.mkdir(parents=True, exist_ok=True)
             done = {int(path.stem.removeprefix("tile-")) for path in place.glob("tile-*.parquet")}
-            for number, rows in scan_tiles(log_prices, skip=done, progress=progress, **options):
+            for number, rows in scan_tiles(
+                log_prices, skip=done, tile_size=TILE_SIZE, progress=progress, **options
+            ):
                 partial = place / f"partial-{number:06d}"
                 rows.write_parquet(partial)
                 partial.replace(place / f"tile-{number:06d}.parquet")
@@ -63,6 +68,7 @@ class TileStore:
 
 def _digest(log_prices: NDArray[np.float64], options: dict[str, Any]) -> str:
     digest = hashlib.blake2b(np.ascontiguousarray(log_prices).tobytes(), digest_size=12)
+    digest.update(f"{__version__} {TILE_SIZE} {log_prices.shape} {SCAN_SCHEMA}".encode())
     for name, value in sorted(options.items()):
         if name not in INDIFFERENT:
             held = value.tobytes() if isinstance(value, np.ndarray) else repr(value).encode()

@@ -48,21 +48,21 @@ def detect_timeframe(
     )
     try:
         file = read(timeframe=minute)
+        when = file.times.stamp()
     except SourceError:
-        read(timeframe=daily)
-        return daily
+        file = read(timeframe=daily)
+        when = file.times.day()
     with reading(first):
-        rows = file.scan().select(symbol=file.symbol(), at=file.times.stamp()).head(LOOKED_AT).collect()
+        rows = file.scan().select(symbol=file.symbol(), at=when).head(LOOKED_AT).collect()
     steps = rows.drop_nulls().sort("symbol", "at").select(step=pl.col("at").diff().over("symbol"))
     positive = steps.filter(pl.col("step") > timedelta(0))["step"]
     if positive.is_empty():
         raise ConfigurationError(f"{path} has no two bars of one symbol, so their length is not known")
     step = positive.mode().sort()[0]
     known = [timeframe for timeframe in TIMEFRAMES.values() if timeframe.duration == step]
-    if step >= daily.duration:
-        return daily
     if not known:
         raise ConfigurationError(
-            f"bars of {path} are {step} apart, which is none of {', '.join(TIMEFRAMES)}; name their length"
+            f"most bars of {path} are {step} apart, which is none of {', '.join(TIMEFRAMES)}; "
+            "bring bars of one of those lengths"
         )
     return known[0]

@@ -134,7 +134,7 @@ def test_nothing_is_invented_for_a_symbol_whose_bar_was_rejected(story: Story) -
         pl.col("symbol_1").is_in(SPOILED) | pl.col("symbol_2").is_in(SPOILED),
     )
     assert pairs["rejection_reason"].str.contains(": no bar in this session").all()
-    assert set(pairs["honest_gate"]) == set(pairs["classic_gate"]) == {"excluded"}
+    assert set(pairs["honest_gate"]) == set(pairs["classic_gate"]) == {"silent"}
 
 
 def test_bars_of_a_future_session_wait_for_it(story: Story) -> None:

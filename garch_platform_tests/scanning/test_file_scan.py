@@ -110,7 +110,7 @@ def test_an_interrupted_scan_goes_on_where_it_ended(
 
 def _stops_at(original: Any, last: int | None) -> Any:
     def tiles(*arguments: Any, **options: Any) -> Any:
-        for number, rows in original(*arguments, tile_size=4, **options):
+        for number, rows in original(*arguments, **(options | {"tile_size": 4})):
             if number == last:
                 raise KeyboardInterrupt
             yield number, rows
@@ -148,6 +148,19 @@ def test_a_symbol_that_ended_is_excluded(daily: Path, tmp_path: Path) -> None:
     table = scan(tmp_path / "ended.parquet").selection.table
     ended = table.filter((pl.col("symbol_1") == "FFF") | (pl.col("symbol_2") == "FFF"))
     assert set(ended["rejection_reason"]) == {"FFF: no bar in the last session"}
+    assert ended["coint_pvalue"].null_count() == 0
+
+
+def test_bars_of_an_unknown_length_are_refused(daily: Path, tmp_path: Path) -> None:
+    weekly = pl.read_parquet(daily).filter(pl.col("date").dt.weekday() == 3)
+    weekly.write_parquet(tmp_path / "weekly.parquet")
+    with pytest.raises(
+        ConfigurationError, match=r"most bars of .* are 7 days, 0:00:00 apart, which is none of"
+    ):
+        scan(tmp_path / "weekly.parquet")
+    weekly.head(1).write_parquet(tmp_path / "one.parquet")
+    with pytest.raises(ConfigurationError, match="has no two bars of one symbol"):
+        scan(tmp_path / "one.parquet")
 
 
 def test_bad_requests_are_refused_by_name(daily: Path, tmp_path: Path) -> None:

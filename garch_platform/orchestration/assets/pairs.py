@@ -73,6 +73,7 @@ def _rank(workspace: Workspace, window: PairWindow, sector: str, day: date) -> p
         bars_per_year=settings.calendar.bars_per_year(settings.formation_timeframe),
         excluded=window.excluded,
         unstable=window.unstable,
+        silent=window.silent,
         min_observations=settings.garch.min_observations,
     )
     return selection.table.with_columns(
@@ -94,6 +95,7 @@ def _ledger(
         draws=workspace.settings.pairs.floor_draws,
         seed=FLOOR_SEED,
         unstable=window.unstable,
+        silent=window.silent,
         min_observations=workspace.settings.garch.min_observations,
     )
     stages = count_stages(ranked, rules=rules)

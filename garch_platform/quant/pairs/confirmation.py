@@ -17,28 +17,55 @@ References
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from garch_platform.quant.pairs.rules import FalseDiscovery
+from garch_platform.quant.pairs.rules import FalseDiscovery, HonestGates
 
-__all__ = ["BOOTSTRAP_DRAWS", "confirm_spreads", "false_discovery_qvalues"]
+__all__ = [
+    "BOOTSTRAP_DRAWS",
+    "bootstrap_draws",
+    "confirm_spreads",
+    "false_discovery_qvalues",
+    "strictest_threshold",
+]
 
 Floats = NDArray[np.float64]
 
 BOOTSTRAP_BELOW: Final = 1e-3
 BOOTSTRAP_DRAWS: Final = 9_999
 """Draws of a wild-bootstrap p-value, whose least value is thus 1e-4."""
+MOST_DRAWS: Final = 199_999
 
 
-def confirm_spreads(spreads: Floats, *, lags: int, seed: int = 0) -> tuple[Floats, Floats]:
+def strictest_threshold(family: int, gates: HonestGates) -> float:
+    """The p-value that a pair alone among ``family`` must reach: rate / family, under Benjamini-Yekutieli
+    divided by the harmonic sum, too."""
+    family = max(family, 1)
+    harmonic = sum(1.0 / k for k in range(1, family + 1)) if gates.false_discovery == "by" else 1.0
+    return gates.false_discovery_rate / family / harmonic
+
+
+def bootstrap_draws(family: int, gates: HonestGates) -> int:
+    """Draws with which a pair alone among ``family`` can pass: 9,999, more for large families, to 199,999."""
+    threshold = strictest_threshold(family, gates)
+    if threshold * (1 + BOOTSTRAP_DRAWS) >= 1.0:
+        return BOOTSTRAP_DRAWS
+    return min(MOST_DRAWS, math.ceil(2.0 / threshold))
+
+
+def confirm_spreads(
+    spreads: Floats, *, lags: int, draws: int = BOOTSTRAP_DRAWS, seed: int = 0
+) -> tuple[Floats, Floats]:
     """Dickey-Fuller tests without constant of frozen spreads on later bars.
 
     Args:
         spreads: (T, P) of the confirmation window, mean of the formation window taken out; NaN = absent.
         lags: lagged differences in the regression.
+        draws: of the bootstrap, see `bootstrap_draws`.
         seed: of the bootstrap's signs.
 
     Returns:
@@ -53,8 +80,8 @@ def confirm_spreads(spreads: Floats, *, lags: int, seed: int = 0) -> tuple[Float
     for place in np.flatnonzero(pvalue < BOOTSTRAP_BELOW):
         spread = spreads[:, place]
         present = np.ascontiguousarray(spread[np.isfinite(spread)])
-        extreme = wild_exceedances(present, lags, statistic[place], BOOTSTRAP_DRAWS, seed)
-        pvalue[place] = max(pvalue[place], (1 + extreme) / (1 + BOOTSTRAP_DRAWS))
+        extreme = wild_exceedances(present, lags, statistic[place], draws, seed)
+        pvalue[place] = max(pvalue[place], (1 + extreme) / (1 + draws))
     return statistic, pvalue
 
 

@@ -15,11 +15,11 @@ import polars as pl
 from numpy.typing import NDArray
 
 from garch_platform.quant.pairs.backtest import backtest_spreads
-from garch_platform.quant.pairs.confirmation import confirm_spreads
+from garch_platform.quant.pairs.confirmation import bootstrap_draws, confirm_spreads
 from garch_platform.quant.pairs.panel import PairPanel
 from garch_platform.quant.pairs.rules import SelectionRules
 from garch_platform.quant.pairs.score import SCORE_COLUMNS, score_spreads
-from garch_platform.quant.pairs.spread import corrected_half_life
+from garch_platform.quant.pairs.spread import corrected_half_life, spread
 
 __all__ = ["FROZEN_COLUMNS", "directed", "gather_evidence"]
 
@@ -94,25 +94,30 @@ def gather_evidence(
         the Sharpe ratio annual and net of costs.
     """
     rows = scan.with_row_index("row")
-    candidates = rows.filter(_is_candidate(rules))
+    honest, classic = _candidates(rules)
+    candidates = rows.filter(honest | classic)
+    draws = bootstrap_draws(len(rows.filter(honest)), rules.honest)
     place = {symbol: column for column, symbol in enumerate(panel.symbols)}
     parts = [
-        _frozen(batch, panel, place, rules, bars_per_year, min_observations)
+        _frozen(batch, panel, place, rules, bars_per_year, min_observations, draws)
         for batch in candidates.iter_slices(BATCH)
     ]
     known = pl.concat(parts) if parts else pl.DataFrame(schema={"row": pl.UInt32(), **FROZEN_COLUMNS})
     return rows.join(known, on="row", how="left").sort("row").drop("row")
 
 
-def _is_candidate(rules: SelectionRules) -> pl.Expr:
+def _candidates(rules: SelectionRules) -> tuple[pl.Expr, pl.Expr]:
+    """Whether a pair reaches the later windows under the honest and under the classic profile."""
     covered = pl.col("coverage") >= rules.min_coverage
-    classic = (pl.col("price_correlation") >= rules.classic.min_price_correlation) & (
-        pl.col("coint_pvalue") <= rules.classic.max_pvalue
+    classic, honest = rules.classic, rules.honest
+    one_stage = honest.false_discovery == "by_all"
+    most = honest.false_discovery_rate if one_stage else honest.max_pvalue
+    by_returns = pl.col("return_correlation") >= honest.min_return_correlation
+    by_prices = pl.col("price_correlation") >= classic.min_price_correlation
+    return (
+        (covered & by_returns & (pl.col("coint_pvalue") <= most)).fill_null(False),
+        (covered & by_prices & (pl.col("coint_pvalue") <= classic.max_pvalue)).fill_null(False),
     )
-    honest = (pl.col("return_correlation") >= rules.honest.min_return_correlation) & (
-        pl.col("coint_pvalue") <= rules.honest.max_pvalue
-    )
-    return (covered & (classic | honest)).fill_null(False)
 
 
 def _frozen(
@@ -122,15 +127,17 @@ def _frozen(
     rules: SelectionRules,
     bars_per_year: float,
     min_observations: int,
+    draws: int,
 ) -> pl.DataFrame:
     """`FROZEN_COLUMNS` of a batch of candidates, with their ``row``."""
     hedge_ratio, intercept = pairs["hedge_ratio"].to_numpy(), pairs["intercept"].to_numpy()
     y, x = ([place[name] for name in pairs[leg]] for leg in ("symbol_y", "symbol_x"))
-    spreads = panel.log_prices[:, y] - hedge_ratio * panel.log_prices[:, x] - intercept
+    prices = panel.log_prices
+    spreads = spread(prices[:, y], prices[:, x], hedge_ratio=hedge_ratio, intercept=intercept)
     split, end = panel.formation_end, panel.confirmation_end
     mean = np.nanmean(spreads[:split], axis=0)
     std = np.nanstd(spreads[:split], axis=0, ddof=1)
-    statistic, pvalue = confirm_spreads(spreads[split:end] - mean, lags=rules.lags)
+    statistic, pvalue = confirm_spreads(spreads[split:end] - mean, lags=rules.lags, draws=draws)
     sessions = panel.session_index
     scores = score_spreads(
         spreads[:end],

@@ -101,6 +101,7 @@ def selection_floor(
     draws: int,
     seed: int,
     unstable: Mapping[str, str] | None = None,
+    silent: Mapping[str, str] | None = None,
     min_observations: int = 250,
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
@@ -112,7 +113,7 @@ def selection_floor(
         rules: of the selection.
         draws: markets without cointegration.
         seed: of their signs; the same seed gives the same counts, whatever ``workers``.
-        unstable, min_observations: of the selection.
+        unstable, silent, min_observations: of the selection.
         workers: threads, one market each.
         progress: called with markets done and markets to do.
     """
@@ -131,6 +132,7 @@ def selection_floor(
             rules=rules,
             bars_per_year=1.0,
             unstable=unstable,
+            silent=silent,
             min_observations=min_observations,
             every_pair=False,
         )

@@ -19,7 +19,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from garch_platform.errors import DataError
+from garch_platform.errors import ConfigurationError, DataError
 
 __all__ = ["PairPanel"]
 
@@ -64,24 +64,32 @@ class PairPanel:
                 None = no such window.
             session_ids: (T,) session of each bar, for intraday bars.
 
+        For intraday bars the formation window ends with the session nearest to that share.
+
         Raises:
+            ConfigurationError: ``formation_share`` is not between 0 and 1.
             DataError: timestamps are absent or not strictly increasing, or do not compare with
-                ``performance_start``.
+                ``performance_start``; a column holds no numbers; ``session_ids`` has another length.
         """
+        if not 0.0 < formation_share < 1.0:
+            raise ConfigurationError(
+                f"formation_share is {formation_share}; give a share between 0 and 1, such as 0.7"
+            )
         if "timestamp" not in log_closes.columns:
             raise DataError("log_closes have no column timestamp; give one row a bar, one column a symbol")
         times = log_closes["timestamp"]
         if times.null_count() or not (times.diff().drop_nulls().to_physical() > 0).all():
             raise DataError("log_closes.timestamp does not strictly increase; sort it and keep one row a bar")
         names = sorted(set(log_closes.columns) - {"timestamp"})
-        columns = [log_closes[name].cast(pl.Float64).fill_null(np.nan).to_numpy() for name in names]
+        columns = [_numbers(log_closes[name]) for name in names]
         prices = np.column_stack(columns) if columns else np.empty((len(times), 0))
         end = _row(times, performance_start)
+        sessions = None if session_ids is None else _sessions(session_ids, len(times))
         return cls(
             symbols=tuple(names),
             log_prices=np.where(np.isfinite(prices), prices, np.nan),
-            session_index=None if session_ids is None else _sessions(session_ids),
-            formation_end=int(end * formation_share),
+            session_index=sessions,
+            formation_end=_formation_end(end, formation_share, sessions),
             confirmation_end=end,
         )
 
@@ -114,8 +122,8 @@ class PairPanel:
 def _row(times: pl.Series, start: datetime | date | int | None) -> int:
     if start is None:
         return len(times)
-    if isinstance(start, int):
-        return min(max(start, 0), len(times))
+    if isinstance(start, int | np.integer):
+        return min(max(int(start), 0), len(times))
     try:
         return int((times < start).sum())
     except (pl.exceptions.PolarsError, TypeError, NotImplementedError) as error:
@@ -125,5 +133,21 @@ def _row(times: pl.Series, start: datetime | date | int | None) -> int:
         ) from error
 
 
-def _sessions(session_ids: pl.Series) -> Integers:
+def _numbers(column: pl.Series) -> Floats:
+    if not column.dtype.is_numeric() and column.dtype != pl.Null:
+        raise DataError(f"log_closes.{column.name} is {column.dtype}; give log closes as numbers")
+    return column.cast(pl.Float64).fill_null(np.nan).to_numpy()
+
+
+def _sessions(session_ids: pl.Series, bars: int) -> Integers:
+    if len(session_ids) != bars:
+        raise DataError(f"session_ids has {len(session_ids)} entries for {bars} bars; give one for each bar")
     return pl.Series("session", session_ids).rle_id().cast(pl.Int64).to_numpy()
+
+
+def _formation_end(end: int, share: float, sessions: Integers | None) -> int:
+    row = round(end * share)
+    if sessions is None or not 0 < row < end:
+        return row
+    begins = np.flatnonzero(np.diff(sessions[:end])) + 1
+    return int(begins[np.argmin(np.abs(begins - row))]) if len(begins) else row

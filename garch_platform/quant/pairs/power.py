@@ -15,8 +15,10 @@ import polars as pl
 from numpy.typing import NDArray
 
 from garch_platform.quant.pairs.cointegration import dickey_fuller_frozen, engle_granger_pairs
+from garch_platform.quant.pairs.confirmation import bootstrap_draws, strictest_threshold
 from garch_platform.quant.pairs.panel import PairPanel
 from garch_platform.quant.pairs.rules import HonestGates, SelectionRules
+from garch_platform.quant.pairs.spread import spread
 
 __all__ = ["PLANTED_CORRELATION", "detectable_half_life", "planted_pairs", "with_detectable_half_life"]
 
@@ -52,9 +54,9 @@ def planted_pairs(
     shock = math.sqrt(change_variance * (1.0 + phi) / 2.0)
     shocks = shock * rng.standard_normal((bars, pairs))
     shocks[0] /= math.sqrt(1.0 - phi * phi)
-    spread = lfilter([1.0], [1.0, -phi], shocks, axis=0)
+    reverting = lfilter([1.0], [1.0, -phi], shocks, axis=0)
     x = np.cumsum(rng.standard_normal((bars, pairs)), axis=0)
-    return x + spread, x
+    return x + reverting, x
 
 
 def detectable_half_life(
@@ -82,16 +84,16 @@ def detectable_half_life(
 
     Returns:
         Bars, interpolated on a grid of bars over half-life; NaN if even half-lives of a few bars are not
-        found, or if the rules have no second stage.
+        found, if the family is too large for a pair alone to pass, or if the rules have no second stage.
     """
     if gates.false_discovery == "by_all":
         return math.nan
     bars = formation_bars + confirmation_bars
     if min(formation_bars, confirmation_bars) < FEWEST_BARS:
         return math.nan
-    family = max(survivors, 1)
-    harmonic = sum(1.0 / k for k in range(1, family + 1)) if gates.false_discovery == "by" else 1.0
-    threshold = gates.false_discovery_rate / family / harmonic
+    threshold = strictest_threshold(survivors, gates)
+    if threshold * (1 + bootstrap_draws(survivors, gates)) < 1.0:
+        return math.nan
     rng = np.random.default_rng(seed)
     last = math.nan
     previous: tuple[float, float] | None = None
@@ -149,8 +151,8 @@ def _power(
     y, x = planted_pairs(bars, draws, half_life=half_life, rng=rng)
     pairs = np.column_stack([np.arange(draws), np.arange(draws) + draws])
     test = engle_granger_pairs(np.hstack([y[:split], x[:split]]), pairs, lags=lags)
-    spread = y[split:] - test.hedge_ratio * x[split:] - test.intercept
-    _, confirmation = dickey_fuller_frozen(spread, lags=lags)
+    later = spread(y[split:], x[split:], hedge_ratio=test.hedge_ratio, intercept=test.intercept)
+    _, confirmation = dickey_fuller_frozen(later, lags=lags)
     return float(np.mean((test.pvalue <= first) & (confirmation <= second)))
 
 

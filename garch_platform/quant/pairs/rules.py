@@ -19,6 +19,7 @@ __all__ = ["PROFILES", "ClassicGates", "FalseDiscovery", "HonestGates", "Profile
 Profile = Literal["honest", "classic"]
 PROFILES: Final[tuple[Profile, ...]] = ("honest", "classic")
 FalseDiscovery = Literal["bh", "by", "by_all"]
+Preselected = Literal["none", "distance", "cluster"]
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,8 @@ class SelectionRules:
     Attributes:
         profile: whose verdict is ``rank`` and ``passed``; both are always computed.
         classic, honest: the gates.
-        formation_share: share of the bars before the performance window that estimate; the rest confirm.
+        preselection: ``none`` tests every pair; ``distance`` and ``cluster`` only those that
+            `preselect_pairs` chooses on the formation window.
         lags: lagged differences in every Dickey-Fuller regression.
         min_coverage: least share of the formation bars on which both legs have a close.
         correlation_horizon: bars over which returns are taken for their correlation. Short horizons
@@ -85,7 +87,7 @@ class SelectionRules:
     profile: Profile = "honest"
     classic: ClassicGates = field(default_factory=ClassicGates)
     honest: HonestGates = field(default_factory=HonestGates)
-    formation_share: float = 0.7
+    preselection: Preselected = "none"
     lags: int = 1
     min_coverage: float = 0.9
     correlation_horizon: int = 1
@@ -98,11 +100,15 @@ class SelectionRules:
             raise ConfigurationError(
                 f"profile {self.profile!r} is not known; use one of {', '.join(PROFILES)}"
             )
-        if not 0.0 < self.formation_share < 1.0:
+        if self.preselection not in get_args(Preselected):
             raise ConfigurationError(
-                f"formation_share is {self.formation_share}; give a share between 0 and 1, such as 0.7"
+                f"preselection {self.preselection!r} is not known; use one of {', '.join(get_args(Preselected))}"
             )
-        for name in ("lags", "correlation_horizon"):
-            least = 0 if name == "lags" else 1
+        for name, least in (("lags", 0), ("correlation_horizon", 1), ("exit_zscore", 0.0), ("cost_bps", 0.0)):
             if getattr(self, name) < least:
                 raise ConfigurationError(f"{name} is {getattr(self, name)}; use at least {least}")
+        if self.entry_zscore <= self.exit_zscore:
+            raise ConfigurationError(
+                f"entry_zscore {self.entry_zscore} is not above exit_zscore {self.exit_zscore}: "
+                "a position would be closed as it is opened"
+            )

@@ -44,7 +44,7 @@ from garch_platform.quant.pairs.rules import SelectionRules
 from garch_platform.quant.pairs.spread import autoregression, corrected_autoregression, spread_shocks
 from garch_platform.quant.stability import ljung_box
 from garch_platform.quant.volatility import fit_garch_batch
-from garch_platform.quant.volatility.forecast import qlike_losses
+from garch_platform.quant.volatility.forecast import ewma_variance, garch_variance, qlike_losses
 
 __all__ = ["MIN_OUT_OF_SAMPLE", "SCORE_COLUMNS", "WEIGHTS", "score_spreads"]
 
@@ -57,7 +57,6 @@ MIN_OUT_OF_SAMPLE: Final = 20
 NODES: Final = 3
 """Points of the Gauss-Hermite rule for each of phi and the mean."""
 HEDGE_UNCERTAINTY: Final = 1.5
-EWMA_DECAY: Final = 0.94
 LJUNG_BOX_LAGS: Final = 10
 RESIDUAL_SIGNIFICANCE: Final = 0.05
 
@@ -121,7 +120,18 @@ def score_spreads(
         changes = _shocks(spreads[:, scored], mean[scored], np.ones(len(scored)), session_index)
         shocks = innovations[:, scored] - parameters.pop("mu")
         later = shocks[formation_end:]
-        forecast = _variance_path(later, initial=parameters.pop("forecast_variance"), **parameters)
+        starts = parameters.pop("forecast_variance")
+        forecast = np.column_stack(
+            [
+                garch_variance(
+                    later[:, column],
+                    mu=0.0,
+                    initial_variance=starts[column],
+                    **{name: values[column] for name, values in parameters.items()},
+                )
+                for column in range(len(scored))
+            ]
+        )
         backtest = backtest_spreads(
             spreads[max(formation_end - 1, 0) :, scored],
             mean=mean[scored],
@@ -182,24 +192,6 @@ def _shocks(spreads: Floats, mean: Floats, phi: Floats, session_index: Integers 
     return np.column_stack(columns)
 
 
-def _variance_path(
-    shocks: Floats,
-    *,
-    omega: Floats | float,
-    alpha: Floats | float,
-    beta: Floats | float,
-    initial: Floats,
-) -> Floats:
-    """(T, P) one-bar-ahead variances; an absent shock is replaced by its expectation."""
-    path = np.empty_like(shocks)
-    variance = initial.copy()
-    for t, shock in enumerate(shocks):
-        path[t] = variance
-        square = np.where(np.isfinite(shock), shock * shock, variance)
-        variance = omega + alpha * square + beta * variance
-    return path
-
-
 def _fit(
     spreads: Floats, changes: Floats, autoregression: _Autoregression, variance: Floats, nu: Floats
 ) -> Floats:
@@ -237,8 +229,9 @@ def _volatility(formation: Floats, later: Floats, forecast: Floats) -> Floats:
     from scipy.stats import norm
 
     constant = np.nanvar(formation, axis=0)
-    smooth = {"omega": 0.0, "alpha": 1.0 - EWMA_DECAY, "beta": EWMA_DECAY}
-    rolled = _variance_path(np.vstack([formation, later]), initial=constant, **smooth)[len(formation) :]
+    paths = zip(np.vstack([formation, later]).T, constant, strict=True)
+    smoothed = [ewma_variance(path, initial_variance=start) for path, start in paths]
+    rolled = np.column_stack(smoothed)[len(formation) :]
     losses = qlike_losses(forecast, later**2)
     scores = []
     for rival in (rolled, np.broadcast_to(constant, later.shape)):

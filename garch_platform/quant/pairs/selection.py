@@ -22,10 +22,13 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from garch_platform.errors import ConfigurationError
 from garch_platform.quant.pairs.confirmation import false_discovery_qvalues
 from garch_platform.quant.pairs.correlation import correlation_matrix
 from garch_platform.quant.pairs.evidence import FROZEN_COLUMNS, directed, gather_evidence
+from garch_platform.quant.pairs.gates import Gate, family_gates, first_failed, gate_names, profile_gates
 from garch_platform.quant.pairs.panel import PairPanel
+from garch_platform.quant.pairs.preselection import preselect_pairs
 from garch_platform.quant.pairs.rules import PROFILES, Profile, SelectionRules
 from garch_platform.quant.pairs.scan import SCAN_SCHEMA, TESTS, scan_pairs
 
@@ -33,7 +36,6 @@ __all__ = [
     "LEDGER_SCHEMA",
     "SELECTION_SCHEMA",
     "Selection",
-    "gate_names",
     "judge",
     "pair_evidence",
     "scan_ledger",
@@ -125,6 +127,7 @@ def select_pairs(
     bars_per_year: float,
     excluded: Mapping[str, str] | None = None,
     unstable: Mapping[str, str] | None = None,
+    silent: Mapping[str, str] | None = None,
     min_observations: int = 250,
     every_pair: bool = True,
     workers: int = 1,
@@ -140,6 +143,8 @@ def select_pairs(
         excluded: symbol to reason; its pairs are rows too, not computed. A symbol that the panel does not
             have may stand here.
         unstable: symbol to reason; its pairs are computed, and fail the classic profile.
+        silent: symbol to reason why it cannot be traded now; its pairs are computed and confirmed with the
+            others, and fail both profiles whatever their evidence.
         min_observations: fewest innovations of a spread to which GARCH is fitted; a pair with fewer has no
             score.
         every_pair: False tests only pairs that correlate enough for one of the profiles, and gives rows
@@ -162,7 +167,7 @@ def select_pairs(
         progress=progress,
         scanner=scanner,
     )
-    return judge(evidence, rules=rules, unstable=unstable)
+    return judge(evidence, rules=rules, unstable=unstable, silent=silent)
 
 
 def pair_evidence(
@@ -190,7 +195,7 @@ def pair_evidence(
     scan = scanner(
         tested.formation,
         symbols=tested.symbols,
-        pairs=None if every_pair or one_stage else _correlated(tested, rules),
+        pairs=_chosen_pairs(tested, rules, every_pair=every_pair or one_stage),
         lags=rules.lags,
         session_index=tested.formation_sessions,
         correlation_horizon=rules.correlation_horizon,
@@ -205,22 +210,33 @@ def pair_evidence(
 
 
 def judge(
-    evidence: pl.DataFrame, *, rules: SelectionRules, unstable: Mapping[str, str] | None = None
+    evidence: pl.DataFrame,
+    *,
+    rules: SelectionRules,
+    unstable: Mapping[str, str] | None = None,
+    silent: Mapping[str, str] | None = None,
 ) -> Selection:
     """Give each pair the verdict of both profiles.
 
     Args:
         evidence: rows of `pair_evidence`.
         rules: the gates.
-        unstable: symbol to reason, for the classic profile.
+        unstable, silent: see `select_pairs`.
+
+    Raises:
+        ConfigurationError: the rules are looser than those that chose the candidates of ``evidence``.
     """
-    verdicts = evidence.with_columns(instability=_named_reasons(unstable or {}))
-    gates: dict[Profile, list[_Gate]] = {profile: _gates(profile, rules) for profile in PROFILES}
-    survivors = verdicts.select(passed=_fails_before(gates["honest"], "confirmation").is_null()).to_series()
+    verdicts = evidence.with_columns(
+        instability=_named_reasons(unstable or {}), silence=_named_reasons(silent or {})
+    )
+    gates: dict[Profile, list[Gate]] = {profile: profile_gates(profile, rules) for profile in PROFILES}
+    survivors = verdicts.select(first_failed(family_gates(rules), "gate").is_null()).to_series()
+    _require_candidates(verdicts.filter(survivors), rules)
     verdicts = verdicts.with_columns(confirmation_qvalue=_qvalues(verdicts, survivors, rules))
     for profile, steps in gates.items():
         verdicts = verdicts.with_columns(
-            _first(steps, "gate").alias(f"{profile}_gate"), _first(steps, "reason").alias(f"{profile}_reason")
+            first_failed(steps, "gate").alias(f"{profile}_gate"),
+            first_failed(steps, "reason").alias(f"{profile}_reason"),
         )
         verdicts = _ranked(verdicts, profile)
     chosen = rules.profile
@@ -234,11 +250,6 @@ def judge(
     return Selection(
         table.select(pl.col(name).cast(dtype) for name, dtype in SELECTION_SCHEMA.items()), rules
     )
-
-
-def gate_names(profile: Profile, rules: SelectionRules) -> list[str]:
-    """The gates of a profile in the order in which a pair meets them."""
-    return [gate.name for gate in _gates(profile, rules)]
 
 
 def scan_ledger(table: pl.DataFrame, *, rules: SelectionRules) -> pl.DataFrame:
@@ -255,6 +266,21 @@ def scan_ledger(table: pl.DataFrame, *, rules: SelectionRules) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=LEDGER_SCHEMA)
 
 
+def _chosen_pairs(panel: PairPanel, rules: SelectionRules, *, every_pair: bool) -> NDArray[np.int64] | None:
+    """(P, 2) pairs to scan, None for all: those that are preselected, and correlate unless every one counts."""
+    chosen = None
+    if rules.preselection != "none":
+        count = max(len(panel.symbols), 1)
+        chosen = preselect_pairs(panel.formation, method=rules.preselection, count=count).pairs
+    if every_pair:
+        return chosen
+    correlated = _correlated(panel, rules)
+    if chosen is None:
+        return correlated
+    wanted = {tuple(pair) for pair in chosen.tolist()}
+    return np.array([pair for pair in correlated.tolist() if tuple(pair) in wanted], np.int64).reshape(-1, 2)
+
+
 def _correlated(panel: PairPanel, rules: SelectionRules) -> NDArray[np.int64]:
     """(P, 2) pairs that pass the correlation gate of either profile."""
     returns = correlation_matrix(
@@ -267,79 +293,14 @@ def _correlated(panel: PairPanel, rules: SelectionRules) -> NDArray[np.int64]:
     return np.argwhere(np.triu(enough, k=1))
 
 
-@dataclass(frozen=True)
-class _Gate:
-    """A condition that a pair must meet; null counts as not met."""
-
-    name: str
-    met: pl.Expr
-    reason: pl.Expr
-
-
-def _gates(profile: Profile, rules: SelectionRules) -> list[_Gate]:
-    return _honest_gates(rules) if profile == "honest" else _classic_gates(rules)
-
-
-def _shared_gates(rules: SelectionRules) -> list[_Gate]:
-    return [
-        _Gate("excluded", pl.col("exclusion").is_null(), pl.col("exclusion")),
-        _at_least("coverage", rules.min_coverage),
-        _Gate(
-            "cointegration",
-            pl.col("coint_pvalue").is_not_null(),
-            pl.format("cointegration not tested: {}", pl.col("reason").fill_null("not defined")),
-        ),
-    ]
-
-
-def _honest_gates(rules: SelectionRules) -> list[_Gate]:
-    honest = rules.honest
-    correlated = _at_least("return_correlation", honest.min_return_correlation)
-    confirmed = _at_most("confirmation_qvalue", honest.false_discovery_rate, name="confirmation")
-    if honest.false_discovery == "by_all":
-        return [*_shared_gates(rules), confirmed, correlated]
-    return [*_shared_gates(rules), correlated, _at_most("coint_pvalue", honest.max_pvalue), confirmed]
-
-
-def _classic_gates(rules: SelectionRules) -> list[_Gate]:
-    classic = rules.classic
-    excluded, *others = _shared_gates(rules)
-    return [
-        excluded,
-        _Gate("unstable", pl.col("instability").is_null(), pl.col("instability")),
-        *others,
-        _at_least("price_correlation", classic.min_price_correlation),
-        _at_most("coint_pvalue", classic.max_pvalue),
-        _Gate("unscored", pl.col("score").is_not_null(), pl.col("score_reason")),
-        _at_least("score", classic.min_score),
-    ]
-
-
-def _at_least(column: str, limit: float) -> _Gate:
-    return _Gate(column, pl.col(column) >= limit, _comparison(column, "<", limit))
-
-
-def _at_most(column: str, limit: float, *, name: str | None = None) -> _Gate:
-    return _Gate(name or column, pl.col(column) <= limit, _comparison(column, ">", limit))
-
-
-def _comparison(column: str, sign: str, limit: float) -> pl.Expr:
-    value = pl.col(column).round_sig_figs(3).cast(pl.String).fill_null("not defined")
-    return pl.format("{} {} {} {}", pl.lit(column), value, pl.lit(sign), pl.lit(f"{limit:g}"))
-
-
-def _first(gates: Iterable[_Gate], part: str) -> pl.Expr:
-    """Name or reason of the first gate that is not met, null where all are."""
-    return pl.coalesce(
-        pl.when(~gate.met.fill_null(False)).then(
-            pl.lit(gate.name) if part == "gate" else gate.reason.fill_null(gate.name)
+def _require_candidates(survivors: pl.DataFrame, rules: SelectionRules) -> None:
+    lacking = survivors.filter(pl.col("confirmation_observations").is_null())
+    if rules.honest.false_discovery != "by_all" and not lacking.is_empty():
+        first, second = lacking.select("symbol_1", "symbol_2").row(0)
+        raise ConfigurationError(
+            f"{first} {second} passes gates that are looser than those of its evidence, which stops before the "
+            "confirmation; gather the evidence again under these rules"
         )
-        for gate in gates
-    )
-
-
-def _fails_before(gates: list[_Gate], name: str) -> pl.Expr:
-    return _first(gates[: [gate.name for gate in gates].index(name)], "gate")
 
 
 def _qvalues(verdicts: pl.DataFrame, survivors: pl.Series, rules: SelectionRules) -> pl.Series:
@@ -400,6 +361,8 @@ def _named_reasons(reasons: Mapping[str, str]) -> pl.Expr:
 def _with_excluded(
     evidence: pl.DataFrame, symbols: Iterable[str], excluded: Mapping[str, str]
 ) -> pl.DataFrame:
+    if not excluded:
+        return evidence.with_columns(exclusion=pl.lit(None, pl.String))
     names = sorted({*symbols, *excluded})
     pairs = [
         (first, second)

@@ -213,6 +213,8 @@ def fit_garch_batch(
     if panel.ndim not in {1, 2}:
         raise DataError(f"returns have {panel.ndim} dimensions; give (T, N), one column a series")
     panel = panel[:, np.newaxis] if panel.ndim == 1 else panel
+    if workers < 1:
+        raise ConfigurationError(f"workers is {workers}; use at least 1")
     normalised = normalised_panel(panel, workers=workers)
     reasons = _refusals(normalised, max(min_observations, LEAST_OBSERVATIONS))
     fitted = np.flatnonzero(np.array([reason is None for reason in reasons], np.bool_))

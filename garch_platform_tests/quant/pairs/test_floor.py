@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from garch_platform.quant.pairs.confirmation import BOOTSTRAP_DRAWS, bootstrap_draws, strictest_threshold
 from garch_platform.quant.pairs.floor import FLOOR_SCHEMA, selection_floor, wild_market
 from garch_platform.quant.pairs.panel import PairPanel
 from garch_platform.quant.pairs.power import detectable_half_life, planted_pairs, with_detectable_half_life
@@ -169,6 +170,23 @@ def test_more_survivors_and_fewer_bars_find_shorter_half_lives_only() -> None:
     assert reach(1200, 5) > 1.5 * reach(600, 5)
     assert np.isnan(reach(600, 1, "by_all"))
     assert np.isnan(reach(20, 1))
+
+
+def test_a_family_too_large_for_a_single_pair_has_no_reach() -> None:
+    def reach(survivors: int) -> float:
+        return detectable_half_life(
+            formation_bars=700,
+            confirmation_bars=300,
+            gates=HonestGates(),
+            survivors=survivors,
+            lags=1,
+            draws=50,
+        )
+
+    assert reach(2_000) > 1.0
+    assert np.isnan(reach(20_000))
+    assert bootstrap_draws(500, HonestGates()) == BOOTSTRAP_DRAWS < bootstrap_draws(600, HonestGates())
+    assert bootstrap_draws(600, HonestGates()) * strictest_threshold(600, HonestGates()) >= 1.0
 
 
 def test_the_ledger_tells_reach_and_windows_of_the_honest_profile() -> None:
