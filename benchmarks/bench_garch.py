@@ -1,4 +1,4 @@
-"""GARCH(1,1) over a universe against `arch` and `scivol`, one thread against one thread.
+"""GARCH(1,1) over a universe against `arch`, `scivol` and `statsforecast`, one thread against one thread.
 
     python benchmarks/bench_garch.py [--quick]
 
@@ -87,6 +87,18 @@ def scivol_seconds(panel: np.ndarray, dist: str, series: int) -> float | None:
     )
 
 
+def statsforecast_seconds(panel: np.ndarray, dist: str, series: int) -> float | None:
+    """Median time of `statsforecast` for one fit without errors; None where absent, or for Student-t."""
+    if dist != "normal" or importlib.util.find_spec("statsforecast") is None:
+        return None
+    from statsforecast.models import GARCH
+
+    model = GARCH(p=1, q=1)
+    model.fit(panel[:, 0])
+    times = [median_seconds(lambda column=column: model.fit(panel[:, column]), 1) for column in range(series)]
+    return float(np.median(times))
+
+
 def ours_seconds(panel: np.ndarray, repeats: int = 5, **options: object) -> float:
     """Median time per series of `fit_garch_batch` over the panel."""
     return median_seconds(lambda: fit_garch_batch(panel, **options), repeats) / panel.shape[1]
@@ -102,16 +114,19 @@ def against_peers(length: int, universe: int, peers: int) -> None:
     print(f"\nGARCH(.08, .90), {length:,} returns, ours over {universe} series, peers on {peers}")
     print(
         f"{'density':8} {'starts':8} {'ours us':>9} {'arch us':>9} {'vs arch':>8} {'scivol us':>10} {'vs scivol':>10}"
+        f" {'statsforecast':>14}"
     )
     for dist, nu in (("normal", None), ("t", 6.0)):
         panel = simulated(length, universe, nu=nu)
         arch, scivol = arch_seconds(panel, dist, peers), scivol_seconds(panel, dist, peers)
+        forecasters = statsforecast_seconds(panel, dist, peers)
         for starts in ("several", "single"):
             ours = ours_seconds(panel, dist=dist, starts=starts)
+            versus = "-" if dist != "normal" else ratio(forecasters, ours)
             c_library = "-" if scivol is None else f"{1e6 * scivol:.0f}"
             print(
                 f"{dist:8} {starts:8} {1e6 * ours:9.0f} {1e6 * arch:9.0f} {ratio(arch, ours):>8}"
-                f" {c_library:>10} {ratio(scivol, ours):>10}",
+                f" {c_library:>10} {ratio(scivol, ours):>10} {versus:>14}",
                 flush=True,
             )
 

@@ -26,7 +26,14 @@ from garch_platform.orchestration.planner import KeyRange
 from garch_platform.orchestration.workspace import Workspace
 from garch_platform.settings import load_settings
 
-TABLES = ("variance_stability_tracking", "garch_models", "pair_rankings", "rejections", "revisions")
+TABLES = (
+    "variance_stability_tracking",
+    "garch_models",
+    "pair_rankings",
+    "scan_ledger",
+    "rejections",
+    "revisions",
+)
 
 
 @contextmanager
@@ -99,9 +106,8 @@ def main() -> None:
     print(f"bars in the lake: {coverage['rows'].sum():,} before the session")
     print("after the second pass:", "nothing changed" if contents(workspace) == before else "CHANGED")
     ranked = workspace.database.read_table("pair_rankings")
-    print(
-        f"pairs: {len(ranked)} in {len(sectors)} sectors, {ranked['passed'].sum()} passed the classic gates"
-    )
+    chosen = {name: ranked[f"{name}_rank"].count() for name in ("honest", "classic")}
+    print(f"pairs: {len(ranked)} in {len(sectors)} sectors, selected: {chosen}")
     fits = workspace.database.read_table("garch_models").group_by("distribution", "status").len()
     print("fits:", ", ".join(f"{d} {s} {n}" for d, s, n in sorted(fits.iter_rows())))
     rejected = workspace.database.read_table("rejections").group_by("reason").len().sort("reason")

@@ -41,6 +41,7 @@ ASSETS = (
     "stability",
     "garch_models",
     "pair_rankings",
+    "scan_ledger",
 )
 PICTURES = ("lineage", "partitions", "report")
 """Screenshots that README.md shows."""
@@ -156,7 +157,7 @@ def test_lineage_page_names_every_asset(
     node(page, "models").click()
     expect(node(page, "garch_models")).to_be_visible()
 
-    page.set_viewport_size({"width": 2000, "height": 880})
+    page.set_viewport_size({"width": 2300, "height": 880})
     page.get_by_text("Hide navigation").click()
     expanded = "%2C".join(f"global%40global%3A{group}" for group in GROUPS)
     page.goto(f"{url}/asset-groups?expanded={expanded}")
@@ -164,7 +165,7 @@ def test_lineage_page_names_every_asset(
         expect(node(page, asset)).to_be_visible()
     expect(page.get_by_text("220 partitions")).to_have_count(4)
     expect(page.get_by_text("22 partitions", exact=True)).to_have_count(2)
-    expect(page.get_by_text("100% filled")).to_have_count(3)
+    expect(page.get_by_text("100% filled")).to_have_count(4)
     keep(page, "lineage", began)
 
 

@@ -124,12 +124,14 @@ def test_every_command_runs_in_order(demo_root: Path, tmp_path: Path) -> None:
             printed[block] = run(block, tmp_path)
     assert "dagster" in printed[SERVING].lower()
     assert "nothing to run: everything is there already" in printed["make demo\n"]
-    (read, mine, asked, again) = (
+    (read, mine, scanned, asked, again) = (
         printed[block] for block in BLOCKS if "garch " in block and block not in NOT_RUN
     )
     assert "ticker,day,last\nCVX,2018-01-02," in read
     assert "5 runs in" in mine
-    assert "Top pairs of 2022-12-28" in mine
+    assert "Pairs of 2022-12-28" in mine
+    assert "closes.csv: 4 symbols" in scanned
+    assert (tmp_path / "scan.html").is_file()
     assert "15 pairs" in mine
     assert re.search(r"^AAPL +True", asked, re.MULTILINE)
     assert "nothing is stale" in again
@@ -140,7 +142,7 @@ def test_every_command_runs_in_order(demo_root: Path, tmp_path: Path) -> None:
 def test_what_is_not_run_is_named_with_a_reason() -> None:
     assert set(NOT_RUN) <= set(BLOCKS)
     assert SERVING in BLOCKS
-    assert len(BLOCKS) == len(set(BLOCKS)) == 8
+    assert len(BLOCKS) == len(set(BLOCKS)) == 9
     fences = set(re.findall(r"^```(\w+)", TEXT, re.MULTILINE))
     assert fences == {"mermaid", "sh", "yaml"}, "a shell command outside ```sh is run by nobody"
 
