@@ -22,8 +22,12 @@ import polars as pl
 import yaml
 
 from garch_platform.orchestration.launch import Launcher
+from garch_platform.orchestration.pair_windows import PairWindow
 from garch_platform.orchestration.planner import KeyRange
+from garch_platform.orchestration.windows import read_window
 from garch_platform.orchestration.workspace import Workspace
+from garch_platform.quant import fit_garch_batch, select_pairs, selection_floor, stability_tests
+from garch_platform.scanning.rules import selection_rules
 from garch_platform.settings import load_settings
 
 TABLES = (
@@ -56,6 +60,29 @@ def contents(workspace: Workspace) -> dict[str, object]:
     """What the stores hold: rows without their ids and write times, and the lake's versions."""
     tables = {name: workspace.database.content(name).hash_rows().sum() for name in TABLES}
     return tables | {name: workspace.lake.version(name) for name in ("bars", "features")}
+
+
+def engine(workspace: Workspace, symbols: list[str], day: date) -> None:
+    """Time the statistics of one session alone, without reading, Dagster or writing."""
+    settings = workspace.settings
+    returns = read_window(workspace, symbols, day, sessions=settings.garch.sessions).returns
+    with stage(f"  engine: stability of {returns.shape[1]} x {len(returns)} returns"):
+        gate = settings.stability
+        stability_tests(
+            returns,
+            test_window=gate.test_window,
+            arch_lags=gate.arch_lags,
+            ljung_box_lags=gate.ljung_box_lags,
+            min_observations=gate.min_observations,
+        )
+    with stage("  engine: GARCH, normal and Student-t"):
+        for distribution in settings.garch.distributions:
+            fit_garch_batch(returns, dist=distribution)
+    panel, rules = PairWindow.read(workspace, symbols, day).panel, selection_rules(settings)
+    with stage(f"  engine: selection among {len(symbols) * (len(symbols) - 1) // 2:,} pairs"):
+        select_pairs(panel, rules=rules, bars_per_year=6_552.0)
+    with stage("  engine: floor, 19 markets"):
+        selection_floor(panel, rules=rules, draws=19, seed=0)
 
 
 def main() -> None:
@@ -100,6 +127,7 @@ def main() -> None:
         run(launcher, planner.daily(day, day))
     with stage(f"ranking: {len(sectors)} sectors"):
         run(launcher, planner.ranking(day, day))
+    engine(workspace, sorted(names), day)
     before = contents(workspace)
     with stage("all of it again"):
         run(launcher, [*planner.history(), *planner.daily(day, day), *planner.ranking(day, day)])

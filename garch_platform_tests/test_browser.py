@@ -157,7 +157,7 @@ def test_lineage_page_names_every_asset(
     node(page, "models").click()
     expect(node(page, "garch_models")).to_be_visible()
 
-    page.set_viewport_size({"width": 2300, "height": 880})
+    page.set_viewport_size({"width": 2300, "height": 1250})
     page.get_by_text("Hide navigation").click()
     expanded = "%2C".join(f"global%40global%3A{group}" for group in GROUPS)
     page.goto(f"{url}/asset-groups?expanded={expanded}")

@@ -28,8 +28,8 @@ PLANTED_HEADINGS: dict[str, str] = {
     "half_life_bars": "half-life planted",
     "half_life_found": "half-life found",
     "breaks_at": "breaks",
-    "coint_pvalue": "Engle-Granger p",
-    "confirmation_qvalue": "confirmation q",
+    "coint_pvalue": "EG p",
+    "confirmation_qvalue": "conf. q",
     **{profile: profile for profile in PROFILES},
 }
 PLANTED_DECIMALS = {"half-life planted": 0, "half-life found": 0}

@@ -57,23 +57,24 @@ PAIR_HEADINGS: Final = {
     "symbol_y": "y",
     "symbol_x": "x",
     "score": "score",
-    "coint_pvalue": "Engle-Granger p",
-    "confirmation_qvalue": "confirmation q",
+    "coint_pvalue": "EG p",
+    "confirmation_qvalue": "conf. q",
     "return_correlation": "return corr.",
     "price_correlation": "price corr.",
     "hedge_ratio": "hedge ratio",
-    "half_life": "half-life (bars)",
+    "half_life": "half-life",
     "spread_zscore": "last z",
-    "oos_sharpe": "Sharpe, third window",
+    "oos_sharpe": "Sharpe",
     "gate": "fell at",
 }
 """Columns of `SelectionView.best` under the headings of a page."""
 PAIR_DECIMALS: Final = {
     "price corr.": 2,
     "return corr.": 2,
-    "half-life (bars)": 1,
+    "half-life": 1,
     "last z": 1,
-    "Sharpe, third window": 2,
+    "Sharpe": 2,
+    "hedge ratio": 2,
 }
 
 
