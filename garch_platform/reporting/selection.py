@@ -215,7 +215,10 @@ def pairs_table(view: SelectionView, *, title: str, top: int = 10) -> Table:
             *(number(row[name], 1) for name in ("half_life", "spread_zscore")),
             SHORT_GATES.get(row["gate"], row["gate"] or ""),
         )
-    table.caption = f"EG p: Engle-Granger; conf. q: confirmation, adjusted; half-life in {view.bar} bars; z of the last bar"
+    table.caption = (
+        "EG p: Engle-Granger; conf. q: confirmation, adjusted; "
+        f"half-life in {view.bar} bars; z of the last bar"
+    )
     return table
 
 
