@@ -71,7 +71,7 @@ def test_the_planted_pair_is_ranked_first(market: Launcher) -> None:
     assert rankings["honest_rank"].count() == 1
     assert (best["confirmation_end"], best["out_of_sample_start"]) == tuple(SESSIONS[-51:-49])
     formed = SESSIONS.index(best["formation_end"]) - SESSIONS.index(best["formation_start"]) + 1
-    assert formed == int(0.7 * 360)
+    assert formed == round(0.7 * 360)
     assert SESSIONS.index(best["confirmation_start"]) == SESSIONS.index(best["formation_end"]) + 1
     assert best["honest_rank"] == best["rank"] == 1
     assert best["confirmation_qvalue"] < 0.05

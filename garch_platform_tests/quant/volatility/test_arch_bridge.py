@@ -73,7 +73,7 @@ def test_thin_tails_get_a_second_start(returns: np.ndarray) -> None:
     model = ConstantMean(percent, volatility=EGARCH(1, 1, 1), distribution=SkewStudent(), rescale=False)
     assert fit.params.columns == ["mu", "omega", "alpha", "gamma", "beta", "eta", "lambda"]
     default = model.fit(disp="off", show_warning=False)
-    assert fit.health["log_likelihood"][0] > default.loglikelihood + 0.01
+    assert fit.health["log_likelihood"][0] > default.loglikelihood + 1e-3
     assert fit.health["boundary"][0] == "eta=300"
 
 
