@@ -194,7 +194,9 @@ def test_tables_fit_a_terminal_of_eighty_columns(
         re.MULTILINE,
     )
     assert len(rows) == 10
-    assert {len(row.split()) for row in rows} <= set(range(6, 12))
+    fell_at = ("Engle-Granger", "return corr.", "confirmation")
+    assert all(row.rstrip().endswith(fell_at) is (row.split()[0] == "–") for row in rows)
+    assert all(re.match(r" +(?:\d+|–)  [A-Z]+ +[A-Z]+ +\S*\d\.\d", row) for row in rows)
 
 
 def test_rank_shows_the_asked_session(read_only: Path, garch: Garch) -> None:

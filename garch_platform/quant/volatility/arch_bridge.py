@@ -17,14 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from garch_platform.quant.compiled import in_threads
+from garch_platform.quant.stability import arch_lm, ljung_box
 from garch_platform.quant.volatility.estimates import Estimates
 from garch_platform.quant.volatility.estimation import NormalisedPanel
 from garch_platform.quant.volatility.health import (
     BOUNDARY_TOLERANCE,
     RESIDUAL_ARCH_LAGS,
     RESIDUAL_LJUNG_BOX_LAGS,
-    arch_lm_pvalue,
-    ljung_box_pvalue,
 )
 
 __all__ = ["ARCH_DISTRIBUTIONS", "ARCH_PROCESSES", "ArchPaths", "estimate_with_arch"]
@@ -286,8 +285,8 @@ def _measures(result: Any, scale: float, persistence: float) -> tuple[float, ...
         gradient,
         variance,
         ahead,
-        ljung_box_pvalue(residuals, lags=RESIDUAL_LJUNG_BOX_LAGS),
-        arch_lm_pvalue(residuals, lags=RESIDUAL_ARCH_LAGS),
+        float(ljung_box(residuals, lags=RESIDUAL_LJUNG_BOX_LAGS).pvalue[0]),
+        float(arch_lm(residuals, lags=RESIDUAL_ARCH_LAGS).pvalue[0]),
     )
 
 

@@ -1,4 +1,4 @@
-"""Health of a GARCH fit: is it on a boundary, does it persist, are its residuals clean?
+"""Health of a GARCH fit: is it on a boundary, does it persist, which lags test its residuals?
 
 A volatility model is judged on its *standardised residuals* z = e / sqrt(h): an adequate one leaves
 neither autocorrelation (Ljung-Box [1]_) nor ARCH (Engle's LM test [2]_) in them. Estimates on the edge
@@ -17,9 +17,6 @@ from __future__ import annotations
 import math
 from typing import Final
 
-import numpy as np
-from numpy.typing import NDArray
-
 from garch_platform.quant.volatility.specification import LEAST_OMEGA, NU_BOUNDS
 
 __all__ = [
@@ -27,39 +24,15 @@ __all__ = [
     "CONSTANT_TOLERANCE",
     "RESIDUAL_ARCH_LAGS",
     "RESIDUAL_LJUNG_BOX_LAGS",
-    "arch_lm_pvalue",
     "boundary",
-    "is_constant",
-    "ljung_box_pvalue",
     "variance_half_life",
 ]
-
-Floats = NDArray[np.float64]
 
 RESIDUAL_LJUNG_BOX_LAGS: Final = 10
 RESIDUAL_ARCH_LAGS: Final = 5
 BOUNDARY_TOLERANCE: Final = 1e-4
 """Distance of alpha, beta or 1 - alpha - beta from 0 that counts as being on the boundary."""
 CONSTANT_TOLERANCE: Final = 1e-12
-
-
-def is_constant(series: Floats) -> bool:
-    """Whether a series varies less than rounding makes it vary (1e-12 of its largest value)."""
-    return bool(np.ptp(series) <= CONSTANT_TOLERANCE * np.max(np.abs(series)))
-
-
-def ljung_box_pvalue(series: Floats, *, lags: int) -> float:
-    """p-value of no autocorrelation at lags 1 to ``lags`` jointly (statsmodels ``acorr_ljungbox``)."""
-    from statsmodels.stats.diagnostic import acorr_ljungbox
-
-    return float(acorr_ljungbox(series, lags=[lags])["lb_pvalue"].iloc[0])
-
-
-def arch_lm_pvalue(series: Floats, *, lags: int) -> float:
-    """p-value of no ARCH up to ``lags`` (statsmodels ``het_arch`` of a series with mean about 0)."""
-    from statsmodels.stats.diagnostic import het_arch
-
-    return float(het_arch(series, nlags=lags, result_object=True).lmpval)
 
 
 def variance_half_life(persistence: float) -> float:

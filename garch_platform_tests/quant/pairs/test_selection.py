@@ -29,12 +29,12 @@ from garch_platform.quant.timeseries.generator import MarketSpec, SimulatedMarke
 SPEC = MarketSpec(
     n_symbols=8,
     n_pairs=2,
-    bars_per_session=(390,) * 8,
+    bars_per_session=(390,) * 12,
     half_lives=(15.0, 25.0),
     breaking_pairs=0,
     spread_volatility=8e-4,
 )
-END = 390 * 7
+END = 390 * 10
 RULES = SelectionRules(cost_bps=0.5, honest=HonestGates(min_return_correlation=0.3))
 KEYS = ["symbol_1", "symbol_2"]
 FORMATION_COLUMNS = [
@@ -103,10 +103,12 @@ def test_planted_pairs_are_selected_with_their_parameters() -> None:
         ratio = (
             found["hedge_ratio"] if found["symbol_y"] == f"S{row['first']}" else 1.0 / found["hedge_ratio"]
         )
-        assert ratio == pytest.approx(row["hedge_ratio"], rel=0.1)
-        assert found["half_life"] == pytest.approx(row["half_life_bars"], rel=0.5)
+        assert ratio == pytest.approx(row["hedge_ratio"], rel=0.05)
+        planted_life = row["half_life_bars"]
+        error = math.sqrt(2.0 * planted_life / (math.log(2.0) * found["n_observations"]))
+        assert found["half_life"] == pytest.approx(planted_life, rel=2.5 * error)
         assert found["confirmation_qvalue"] <= 0.05
-        assert found["oos_trades"] is not None
+        assert found["oos_trades"] > 0
 
 
 def test_ranks_follow_the_score() -> None:

@@ -1,18 +1,13 @@
-"""Boundaries, half-lives and residual tests."""
+"""Boundaries and half-lives."""
 
 from __future__ import annotations
 
 import math
 
-import numpy as np
 import pytest
-from statsmodels.stats.diagnostic import acorr_ljungbox, het_arch
 
 from garch_platform.quant.volatility.health import (
-    arch_lm_pvalue,
     boundary,
-    is_constant,
-    ljung_box_pvalue,
     variance_half_life,
 )
 
@@ -44,16 +39,3 @@ def test_half_life_of_a_variance_shock() -> None:
     assert variance_half_life(0.5) == pytest.approx(1.0)
     assert variance_half_life(0.98) == pytest.approx(34.309618, rel=1e-6)
     assert all(math.isnan(variance_half_life(value)) for value in (1.0, 1.2, 0.0))
-
-
-def test_constant_series_at_floating_point_resolution() -> None:
-    assert is_constant(np.full(9, 0.1))
-    assert is_constant(np.zeros(9))
-    assert is_constant(4.6 + 1e-15 * np.arange(9))
-    assert not is_constant(np.array([0.0, 1e-9, 0.0]))
-
-
-def test_pvalues_are_those_of_statsmodels() -> None:
-    series = np.random.default_rng(3).standard_normal(400)
-    assert ljung_box_pvalue(series, lags=10) == acorr_ljungbox(series, lags=[10])["lb_pvalue"].iloc[0]
-    assert arch_lm_pvalue(series, lags=5) == het_arch(series, nlags=5, result_object=True).lmpval
