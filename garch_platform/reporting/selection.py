@@ -182,7 +182,7 @@ class SelectionView:
             "score": f"composite 40/30/20/10 score at least {classic.min_score:g}",
         }
         if self.stability_gate is None:
-            del questions["unstable"]
+            del questions["excluded"], questions["unstable"]
         return questions
 
 
