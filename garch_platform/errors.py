@@ -9,6 +9,7 @@
     ├── DataError               rows do not meet the bar contract
     │   ├── SourceError         a source cannot be read (absent, corrupt, a column is missing)
     │   └── InsufficientData    too few observations for the estimate that was asked for
+    ├── StreamError             the live stream refused, or cannot be reached or served
     └── StoreError              the lake or the database refused
         ├── LakeConflict        another writer kept changing the same partition
         ├── StoreBusy           the database stayed locked
@@ -30,6 +31,7 @@ __all__ = [
     "StoreBusy",
     "StoreError",
     "StoreFull",
+    "StreamError",
     "SymbolError",
 ]
 
@@ -60,6 +62,10 @@ class SourceError(DataError):
 
 class InsufficientData(DataError):
     """Too few observations for the estimate that was asked for."""
+
+
+class StreamError(GarchPlatformError):
+    """The live stream refused the client, or its server cannot be reached, started or controlled."""
 
 
 class StoreError(GarchPlatformError):

@@ -24,7 +24,7 @@ MAX_LINES: Final = 450
 
 BOTTOM: Final = frozenset({"bars", "errors", "sessions"})
 ADAPTERS: Final = frozenset({"broker", "sources", "store"})
-SERVICES: Final = frozenset({"recycler", "trading_desk", "tracking"})
+SERVICES: Final = frozenset({"recycler", "stream", "trading_desk", "tracking"})
 ALLOWED: Final[dict[str, frozenset[str]]] = {
     "": frozenset(),
     "errors": frozenset(),
@@ -53,17 +53,21 @@ OUTSIDE_WORLD: Final = frozenset(
     "asyncio http io logging os pathlib random shutil socket sqlite3 subprocess tempfile time urllib".split()
 )
 CONFINED: Final[dict[str, frozenset[str]]] = {
+    "alpaca": frozenset({"broker", "sources", "stream"}),
     "dagster": frozenset({"definitions", "orchestration"}),
     "deltalake": frozenset({"store"}),
     "mlflow": frozenset({"orchestration", "tracking"}),
     "alembic": frozenset({"store"}),
     "sqlalchemy": frozenset({"orchestration", "store"}),
     "typer": frozenset({"cli"}),
+    "websockets": frozenset({"recycler"}),
+    "yfinance": frozenset({"sources"}),
 }
 """Libraries that only some parts may import."""
 
 HEAVY: Final = frozenset(
-    "arch duckdb exchange_calendars matplotlib mlflow numba pandas scipy skfolio sklearn statsmodels torch".split()
+    "alpaca arch duckdb exchange_calendars matplotlib mlflow numba pandas scipy skfolio sklearn statsmodels torch "
+    "yfinance".split()
 )
 BANNED_NAMES: Final = frozenset({"common", "dagster", "helper", "helpers", "lib", "misc", "util", "utils"})
 

@@ -115,6 +115,10 @@ def _counts(names: str) -> list[Column[Any]]:
     return [Column(name, Integer) for name in names.split()]
 
 
+def _flags(names: str) -> list[Column[Any]]:
+    return [Column(name, Boolean) for name in names.split()]
+
+
 def _verdict(profile: str) -> list[Column[Any]]:
     return [Column(f"{profile}_rank", Integer), _text(f"{profile}_gate", 32), _text(f"{profile}_reason")]
 
@@ -149,6 +153,7 @@ Table(
     _text("feed", 32, required=True),
     _text("data_source", 32, required=True),
     Column("is_proxy", Boolean, nullable=False, server_default=false()),
+    _text("channel", 16),
     _written("received_at"),
     UniqueConstraint("symbol", "timeframe", "timestamp", "feed", "data_source"),
     Index(None, "symbol", "timestamp"),
@@ -314,6 +319,104 @@ Table(
         name="uq_revisions_change",
     ),
     comment="Sessions whose bars changed after they had been stored.",
+)
+
+
+Table(
+    "broker_assets",
+    METADATA,
+    Column("asset_id", String(64), primary_key=True),
+    Column("symbol", ANY_SYMBOL, nullable=False),
+    _text("name"),
+    _text("exchange", 32),
+    _text("asset_class", 32),
+    _text("status", 16, required=True),
+    *_flags("is_tradable is_shortable is_easy_to_borrow is_fractionable"),
+    *_dates("first_seen last_seen delisted_on"),
+    Index(None, "symbol"),
+    CheckConstraint("status IN ('active', 'inactive')", name="status"),
+    comment="The broker's list of assets as last seen; an asset keeps its id when its symbol changes.",
+)
+
+Table(
+    "symbol_events",
+    METADATA,
+    _id(),
+    Column("symbol", ANY_SYMBOL, nullable=False),
+    _text("event", 32, required=True),
+    Column("event_date", Date, nullable=False),
+    _text("detail"),
+    _text("data_source", 32, required=True),
+    _written("recorded_at"),
+    UniqueConstraint("symbol", "event", "event_date", "data_source"),
+    comment="Delistings, renames and changes of what may be traded, each with the day that it was seen.",
+)
+
+Table(
+    "corporate_actions",
+    METADATA,
+    _id(),
+    Column("symbol", ANY_SYMBOL, nullable=False),
+    Column("ex_date", Date, nullable=False),
+    _text("action", 16, required=True),
+    Column("value", Double, nullable=False),
+    _text("data_source", 32, required=True),
+    _written("recorded_at"),
+    UniqueConstraint("symbol", "ex_date", "action", "data_source"),
+    CheckConstraint("action IN ('split', 'dividend')", name="action"),
+    CheckConstraint("value > 0", name="value"),
+    comment="Splits (new shares for one old) and cash dividends (currency per share).",
+)
+
+Table(
+    "company_info",
+    METADATA,
+    _id(),
+    Column("symbol", ANY_SYMBOL, nullable=False),
+    *(_text(name) for name in "name sector industry exchange currency country".split()),
+    Column("market_cap", Double),
+    Column("shares_outstanding", Double),
+    _text("data_source", 32, required=True),
+    _written("recorded_at"),
+    UniqueConstraint("symbol", "data_source"),
+    comment="What a vendor says of a company, as last asked.",
+)
+
+Table(
+    "stream_gaps",
+    METADATA,
+    _id(),
+    _symbol(),
+    _text("timeframe", 8, required=True),
+    _text("feed", 32, required=True),
+    _text("data_source", 32, required=True),
+    Column("gap_start", UtcDateTime, nullable=False),
+    Column("gap_end", UtcDateTime, nullable=False),
+    _text("cause", 32, required=True),
+    Column("bars_filled", Integer, nullable=False),
+    _written("detected_at"),
+    UniqueConstraint("symbol", "timeframe", "feed", "data_source", "gap_start"),
+    comment="Spans that the stream did not deliver, and how many bars the REST interface had for them.",
+)
+
+Table(
+    "replay_sessions",
+    METADATA,
+    Column("session_id", String(64), primary_key=True),
+    _text("data_source", 32, required=True),
+    _text("replay_mode", 16),
+    _text("replay_speed", 16),
+    _text("clock", 16),
+    Column("started_at", UtcDateTime, nullable=False),
+    Column("ended_at", UtcDateTime),
+    *_dates("first_session last_session"),
+    *_counts("symbols proxied_symbols bars_expected bars_received bars_written bars_filled duplicates"),
+    *_counts("gaps reconnects"),
+    *_numbers("latency_p50_ms latency_p99_ms latency_max_ms"),
+    _text("status", 16, required=True),
+    _text("reason"),
+    CheckConstraint("status IN ('complete', 'incomplete', 'failed')", name="status"),
+    comment="One row a recorded session of the stream client: what was expected and what arrived.",
 )
 
 

@@ -65,7 +65,7 @@ def test_up_down_up(empty: Database) -> None:
     assert empty.current_revision() is None
     assert set(inspect(empty.engine).get_table_names()) <= {"alembic_version"}
     empty.migrate()
-    assert empty.current_revision() == "0002"
+    assert empty.current_revision() == "0003"
     assert empty.read_table("symbols").is_empty()
 
 

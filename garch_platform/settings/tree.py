@@ -8,21 +8,12 @@ workspace, ``.env``, environment variables (``GARCH_`` and ``__`` between levels
 from __future__ import annotations
 
 import os
-from datetime import date
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 from dotenv import dotenv_values
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    PositiveInt,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -33,154 +24,25 @@ from pydantic_settings import (
 from garch_platform.bars import Timeframe
 from garch_platform.errors import ConfigurationError
 from garch_platform.sessions import TradingCalendar, trading_calendar
+from garch_platform.settings.live import Alpaca, Websocket, Yahoo
+from garch_platform.settings.sections import (
+    Features,
+    Files,
+    Formation,
+    Garch,
+    Pairs,
+    Quality,
+    Simulated,
+    Stability,
+    Storage,
+    TradingDays,
+    Universe,
+)
 
-__all__ = ["ALL_SYMBOLS", "Settings", "config_folder", "load_settings"]
+__all__ = ["Settings", "config_folder", "load_settings"]
 
 ENV_FILE = ".env"
 ENVIRONMENTS = ("dev", "test", "prod")
-ALL_SYMBOLS = "all"
-"""The sector that holds every symbol."""
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Sectors(_Section):
-    active: list[str] = Field(min_length=1)
-    available: list[str]
-
-    @model_validator(mode="after")
-    def _active_is_available(self) -> Sectors:
-        unknown = set(self.active) - set(self.available) - {ALL_SYMBOLS}
-        if unknown:
-            raise ValueError(
-                f"active sectors {sorted(unknown)} are not among the available {self.available} or 'all'"
-            )
-        return self
-
-
-class Universe(_Section):
-    calendar: str
-    timeframe: str
-    source: Literal["files", "sample", "simulated"]
-    sectors: Sectors
-
-    @field_validator("timeframe")
-    @classmethod
-    def _known(cls, value: str) -> str:
-        return Timeframe.parse(value).name
-
-
-class TradingDays(_Section):
-    start: date
-    end: date | None
-    max_keys: PositiveInt
-
-    @model_validator(mode="after")
-    def _ordered(self) -> TradingDays:
-        if self.end is not None and self.end < self.start:
-            raise ValueError(f"end {self.end} is before start {self.start}")
-        return self
-
-
-class Features(_Section):
-    rolling_window: int = Field(ge=2)
-    min_periods: int = Field(ge=2)
-    ma_short: PositiveInt
-    ma_long: PositiveInt
-    rsi_window: PositiveInt
-
-
-class Formation(_Section):
-    timeframe: str | None
-    sessions: PositiveInt
-    out_of_sample_sessions: PositiveInt
-
-    @field_validator("timeframe")
-    @classmethod
-    def _known(cls, value: str | None) -> str | None:
-        return None if value is None else Timeframe.parse(value).name
-
-
-class StabilityGate(_Section):
-    arch_pvalue: float = Field(ge=0, le=1)
-    rolling_std_cv: float = Field(gt=0)
-    ljung_box_pvalue: float = Field(ge=0, le=1)
-
-
-class Stability(_Section):
-    gate: Literal["strict", "relaxed"]
-    test_window: int = Field(ge=2)
-    arch_lags: PositiveInt
-    ljung_box_lags: PositiveInt
-    min_observations: int = Field(ge=20)
-    gates: dict[Literal["strict", "relaxed"], StabilityGate]
-
-
-class Garch(_Section):
-    sessions: PositiveInt
-    distributions: list[Literal["normal", "t"]] = Field(min_length=1)
-    min_observations: PositiveInt
-    weak_observations: PositiveInt
-
-
-class HonestPairs(_Section):
-    min_return_correlation: float = Field(ge=-1, le=1)
-    max_pvalue: float = Field(gt=0, le=1)
-    false_discovery: Literal["bh", "by", "by_all"]
-    false_discovery_rate: float = Field(gt=0, lt=1)
-
-
-class ClassicPairs(_Section):
-    min_price_correlation: float = Field(ge=-1, le=1)
-    max_pvalue: float = Field(gt=0, le=1)
-    min_score: float = Field(ge=0, le=1)
-
-
-class Pairs(_Section):
-    profile: Literal["honest", "classic"]
-    formation_share: float = Field(gt=0, lt=1)
-    preselection: Literal["none", "distance", "cluster"]
-    lags: int = Field(ge=0)
-    min_coverage: float = Field(gt=0, le=1)
-    correlation_minutes: PositiveInt
-    floor_draws: int = Field(ge=0)
-    honest: HonestPairs
-    classic: ClassicPairs
-    entry_zscore: float = Field(gt=0)
-    exit_zscore: float = Field(ge=0)
-    cost_bps: float = Field(ge=0)
-
-
-class Quality(_Section):
-    max_rejected_share: float = Field(ge=0, le=1)
-    max_log_move: float = Field(gt=0)
-
-
-class Storage(_Section):
-    lake_url: str | None
-    database_url: str | None
-    reproducibility_days: PositiveInt
-    history_batch: PositiveInt
-
-
-class Files(_Section):
-    path: Path | None
-    columns: dict[str, str]
-    timezone: str
-    label: Literal["start", "end"]
-    adjustment: Literal["raw", "split", "all"]
-    feed: str
-    resample: str | None
-
-
-class Simulated(_Section):
-    symbols: int = Field(ge=2)
-    sessions: PositiveInt
-    last_session: date
-    pairs: int = Field(ge=0)
-    seed: int
 
 
 class Settings(BaseSettings):
@@ -203,6 +65,9 @@ class Settings(BaseSettings):
     storage: Storage
     files: Files
     simulated: Simulated
+    alpaca: Alpaca
+    yahoo: Yahoo
+    websocket: Websocket
 
     @classmethod
     def settings_customise_sources(
@@ -274,7 +139,7 @@ class Settings(BaseSettings):
 
 def config_folder() -> Path:
     """The folder that holds base.yaml: ``GARCH_CONFIG`` or ``config`` beside the package."""
-    folder = Path(os.environ.get("GARCH_CONFIG") or Path(__file__).resolve().parent.parent / "config")
+    folder = Path(os.environ.get("GARCH_CONFIG") or Path(__file__).resolve().parents[2] / "config")
     if not (folder / "base.yaml").is_file():
         raise ConfigurationError(f"no base.yaml in {folder}; point GARCH_CONFIG at the config folder")
     return folder

@@ -1,0 +1,193 @@
+"""Settings of the live edge (vendors, stream client, recycler), and the secrets."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    SecretStr,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from garch_platform.settings.sections import Section
+
+__all__ = ["Alpaca", "Faults", "Recycler", "Secrets", "Websocket", "Yahoo", "load_secrets"]
+
+RECYCLER_CREDENTIAL = "recycler"
+"""Key and secret of a recycler that nobody but this machine can reach."""
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class Alpaca(Section):
+    """How Alpaca's market data and asset list are asked."""
+
+    feed: Literal["iex", "sip"]
+    adjustment: Literal["raw", "split", "all"]
+    minute_days: PositiveInt
+    hourly_days: PositiveInt
+    data_url: str | None
+    trading_url: str | None
+    paper: bool
+    page_limit: int = Field(ge=1, le=10_000)
+    symbols_per_request: PositiveInt
+    requests_per_minute: PositiveInt
+    attempts: PositiveInt
+
+
+class Yahoo(Section):
+    """How Yahoo Finance is asked."""
+
+    daily_days: PositiveInt
+    hourly_days: int = Field(ge=1, le=730)
+    requests_per_minute: PositiveInt
+    attempts: PositiveInt
+
+
+class DateRange(Section):
+    """First and last session of a replay, both included."""
+
+    start_date: date | None
+    end_date: date | None
+
+    @model_validator(mode="after")
+    def _ordered(self) -> DateRange:
+        if self.start_date and self.end_date and self.end_date < self.start_date:
+            raise ValueError(f"end_date {self.end_date} is before start_date {self.start_date}")
+        return self
+
+
+class Faults(Section):
+    """Shares of bars or moments at which the recycler misbehaves on purpose; see `recycler.faults`."""
+
+    seed: int
+    drop: float = Field(ge=0, le=1)
+    delay: float = Field(ge=0, le=1)
+    delay_seconds: NonNegativeFloat
+    duplicate: float = Field(ge=0, le=1)
+    out_of_order: float = Field(ge=0, le=1)
+    malformed: float = Field(ge=0, le=1)
+    disconnect_after: PositiveInt | None
+    mute_after: PositiveInt | None
+    slow_ack_seconds: NonNegativeFloat
+
+
+class Recycler(Section):
+    """What the recycler serves, where, how fast and how faultily."""
+
+    server_url: str
+    symbols: list[str]
+    replay_mode: Literal["loop", "date_range", "single_pass"]
+    replay_speed: PositiveFloat | Literal["max"]
+    loop_count: int = Field(ge=-1)
+    date_range: DateRange
+    clock: Literal["live", "historical"]
+    session_gaps: Literal["skip", "keep"]
+    default_proxy: str | None
+    proxies: dict[str, str]
+    connection_limit: PositiveInt | None
+    symbol_limit: PositiveInt | None
+    queue_megabytes: PositiveFloat
+    stall_seconds: PositiveFloat
+    tls_certificate: Path | None
+    tls_key: Path | None
+    faults: Faults
+
+    @field_validator("server_url")
+    @classmethod
+    def _is_websocket(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme not in ("ws", "wss") or not parts.hostname or parts.path not in ("", "/"):
+            raise ValueError("write ws://host:port or wss://host:port, without a path")
+        return value.rstrip("/")
+
+    @field_validator("loop_count")
+    @classmethod
+    def _counts(cls, value: int) -> int:
+        if value == 0:
+            raise ValueError("0 replays nothing; give a number of passes, or -1 for ever")
+        return value
+
+    @model_validator(mode="after")
+    def _complete(self) -> Recycler:
+        if self.replay_mode == "date_range" and not (self.date_range.start_date and self.date_range.end_date):
+            raise ValueError("replay_mode date_range needs date_range.start_date and date_range.end_date")
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("tls_certificate and tls_key belong together; give both or neither")
+        secure = urlsplit(self.server_url).scheme == "wss"
+        if secure != (self.tls_certificate is not None):
+            raise ValueError("a wss:// server_url needs tls_certificate and tls_key, a ws:// one neither")
+        return self
+
+    @property
+    def host(self) -> str:
+        """Host of `server_url`."""
+        return str(urlsplit(self.server_url).hostname)
+
+    @property
+    def port(self) -> int:
+        """Port of `server_url` (8765 if it names none)."""
+        return urlsplit(self.server_url).port or 8765
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach `server_url`."""
+        return self.host in LOOPBACK
+
+
+class Websocket(Section):
+    """Where the stream client connects, what it follows and how it writes."""
+
+    mode: Literal["alpaca", "recycler"]
+    symbols: list[str]
+    feed: Literal["iex", "sip", "test"]
+    url: str | None
+    flush_seconds: PositiveFloat
+    flush_rows: PositiveInt
+    mute_seconds: PositiveFloat
+    health_seconds: PositiveFloat
+    spool_megabytes: PositiveFloat
+    metrics_port: Port | None
+    recycler: Recycler
+
+
+class Secrets(BaseSettings):
+    """Credentials, from the environment or ``.env`` and nowhere else; printing them shows asterisks."""
+
+    model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True)
+
+    apca_api_key_id: SecretStr | None = None
+    apca_api_secret_key: SecretStr | None = None
+    garch_recycler_key: SecretStr = SecretStr(RECYCLER_CREDENTIAL)
+    garch_recycler_secret: SecretStr = SecretStr(RECYCLER_CREDENTIAL)
+
+    @property
+    def has_alpaca(self) -> bool:
+        """Whether both parts of Alpaca's credentials are there."""
+        return bool(self.apca_api_key_id and self.apca_api_secret_key)
+
+    @property
+    def recycler_is_default(self) -> bool:
+        """Whether the recycler's key and secret are those that everybody knows."""
+        values = (self.garch_recycler_key, self.garch_recycler_secret)
+        return any(value.get_secret_value() == RECYCLER_CREDENTIAL for value in values)
+
+    def missing(self) -> list[str]:
+        """Names of the variables for Alpaca that are not set."""
+        named = {"APCA_API_KEY_ID": self.apca_api_key_id, "APCA_API_SECRET_KEY": self.apca_api_secret_key}
+        return [name for name, value in named.items() if not value]
+
+
+def load_secrets() -> Secrets:
+    """Read the credentials from the environment and ``.env``."""
+    return Secrets()
