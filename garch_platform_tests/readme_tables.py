@@ -39,6 +39,8 @@ def commands() -> Iterator[tuple[str, str]]:
         if below is None:
             yield f"garch {name}", _first_line(command.help)
         else:
+            if command.invoke_without_command:  # type: ignore[attr-defined]
+                yield f"garch {name}", _first_line(command.help)
             yield from ((f"garch {name} {inner}", _first_line(one.help)) for inner, one in below.items())
 
 

@@ -13,8 +13,8 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from garch_platform.cli import look, mend, research, run, start, symbols
-from garch_platform.cli.console import START, State, errors
+from garch_platform.cli import live, look, mend, research, run, start, symbols
+from garch_platform.cli.console import LIVE, START, State, errors
 from garch_platform.errors import GarchPlatformError
 
 __all__ = ["app", "main"]
@@ -25,6 +25,8 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help=HELP, rich_ma
 for part in (start, research, run, look, mend):
     app.add_typer(part.app)
 app.add_typer(symbols.app, name="symbols", rich_help_panel=START)
+app.add_typer(live.recycle, name="recycle", rich_help_panel=LIVE)
+app.add_typer(live.stream, name="stream", rich_help_panel=LIVE)
 
 
 def main() -> None:

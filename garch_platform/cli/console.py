@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from garch_platform.reporting.selection import SelectionView
 
 __all__ = [
+    "LIVE",
     "LOOK",
     "MEND",
     "RUN",
@@ -43,7 +44,7 @@ __all__ = [
     "show_selection",
 ]
 
-START, RUN, LOOK, MEND = "Start", "Run", "Look", "Mend"
+START, RUN, LOOK, LIVE, MEND = "Start", "Run", "Look", "Live", "Mend"
 """Panels of the help page."""
 UNREADABLE_WIDTH = 120
 """Columns to assume where no terminal says how wide it is."""

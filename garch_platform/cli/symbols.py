@@ -30,10 +30,35 @@ def symbols_list() -> None:
 
 @app.command("status")
 def symbols_status() -> None:
-    """Which symbols have data, since when and how many bars."""
+    """The live edge (mode, server, replay, proxies), and which symbols have data, since when, how much."""
+    from garch_platform.orchestration.live_tables import edge_table
     from garch_platform.orchestration.tables import symbols_table
 
-    show(symbols_table(open_workspace()))
+    workspace = open_workspace()
+    show(edge_table(workspace))
+    show(symbols_table(workspace))
+
+
+@app.command("pairs")
+def symbols_pairs() -> None:
+    """Let the live edge follow the legs of the pairs that passed on the last ranked session."""
+    from garch_platform.orchestration.live_symbols import pair_symbols
+
+    _follow(pair_symbols(open_workspace()))
+
+
+@app.command("testing")
+def symbols_testing() -> None:
+    """Let the live edge follow a few symbols only (websocket.testing_symbols), to try it out."""
+    from garch_platform.orchestration.live_symbols import trial_symbols
+
+    _follow(trial_symbols(open_workspace()))
+
+
+@app.command("all")
+def symbols_all() -> None:
+    """Let the live edge follow every active symbol again."""
+    _follow([])
 
 
 @app.command("add")
@@ -81,3 +106,12 @@ def symbols_sync() -> None:
     """Bring the symbols table and Dagster's keys in line with the registry file."""
     added, retired = open_launcher(open_workspace()).prepare()
     say(f"added: {', '.join(added) or 'none'}; retired: {', '.join(retired) or 'none'}")
+
+
+def _follow(symbols: list[str]) -> None:
+    from garch_platform.orchestration.live_symbols import follow_only
+    from garch_platform.orchestration.live_tables import edge_table
+
+    workspace = open_workspace()
+    follow_only(workspace, symbols)
+    show(edge_table(open_workspace()))

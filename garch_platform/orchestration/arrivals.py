@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,25 @@ import polars as pl
 from sqlalchemy import or_, select
 
 from garch_platform.errors import GarchPlatformError, SourceError
+from garch_platform.orchestration.jobs import DAILY_JOB
+from garch_platform.orchestration.planner import RANGE_START
 from garch_platform.orchestration.workspace import PROMOTED_SOURCES, Workspace
 from garch_platform.quant.bar_hash import content_hash
 from garch_platform.sessions import FIRST_DAY, LAST_DAY
 from garch_platform.sources.bar_file import bar_paths
 from garch_platform.store.schema import METADATA
 
-__all__ = ["changed_bars", "changed_files", "live_sessions"]
+__all__ = [
+    "SETTLED_AFTER",
+    "changed_bars",
+    "changed_files",
+    "has_live_bars",
+    "live_sessions",
+    "requested_since",
+]
+
+SETTLED_AFTER = timedelta(minutes=15)
+"""From a session's close until its live bars are taken: late trades and updated bars are in by then."""
 
 MARKET_DATA = METADATA.tables["market_data"]
 
@@ -78,22 +90,64 @@ def _unlike_the_lake(workspace: Workspace, candidates: pl.DataFrame) -> pl.DataF
 
 
 def live_sessions(workspace: Workspace, state: Mapping[str, Any]) -> tuple[set[date], dict[str, Any]]:
-    """Sessions of usable live bars that came or were corrected since ``state``, and the new state."""
+    """Sessions of usable live bars that came or were corrected since ``state``, and the new state.
+
+    Usable are bars of Alpaca, of the workspace's timeframe, inside the session: neither recycled nor
+    proxied ones, and none from before the open or after the close.
+    """
     seen_id, seen_at = state.get("market_data_id", 0), state.get("received_at")
     since = datetime.fromisoformat(seen_at) if seen_at else datetime.max.replace(tzinfo=UTC)
-    table = MARKET_DATA.c
+    table, step = MARKET_DATA.c, workspace.settings.timeframe
     rows = workspace.database.read(
-        select(table.id, table.timestamp, table.data_source, table.is_proxy, table.received_at).where(
-            or_(table.id > seen_id, table.received_at > since)
-        )
+        select(
+            *(
+                table.id,
+                table.timestamp,
+                table.timeframe,
+                table.data_source,
+                table.is_proxy,
+                table.received_at,
+            )
+        ).where(or_(table.id > seen_id, table.received_at > since))
     )
     if rows.is_empty():
         return set(), {"market_data_id": seen_id, "received_at": seen_at}
-    usable = rows.filter(pl.col("data_source").is_in(PROMOTED_SOURCES), ~pl.col("is_proxy"))
-    zone = workspace.calendar.timezone
-    days = {moment.astimezone(zone).date() for moment in usable["timestamp"]}
+    local_day = pl.col("timestamp").dt.convert_time_zone(str(workspace.calendar.timezone)).dt.date()
+    usable = (
+        rows.filter(
+            pl.col("data_source").is_in(PROMOTED_SOURCES),
+            ~pl.col("is_proxy"),
+            pl.col("timeframe") == step.name,
+        )
+        .with_columns(session_date=local_day)
+        .join(workspace.calendar.schedule, on="session_date")
+        .filter(pl.col("timestamp").is_between("open_at", "close_at", closed="left") | step.is_daily)
+    )
     newest = {
         "market_data_id": max(seen_id, *rows["id"]),
         "received_at": max([seen_at or "", *(moment.isoformat() for moment in rows["received_at"])]),
     }
-    return {day for day in days if workspace.calendar.is_session(day)}, newest
+    return set(usable["session_date"]), newest
+
+
+def requested_since(instance: dg.DagsterInstance, day: date, moment: datetime) -> bool:
+    """Whether a daily run of ``day`` was asked for after ``moment``."""
+    found = instance.get_runs(dg.RunsFilter(job_name=DAILY_JOB, created_after=moment.astimezone(UTC)))
+    return any(run.tags.get(RANGE_START, "").startswith(str(day)) for run in found)
+
+
+def has_live_bars(workspace: Workspace, day: date) -> bool:
+    """Whether ``market_data`` holds a bar of the session ``day`` that research may use."""
+    table, (_, end) = MARKET_DATA.c, workspace.calendar.bounds(day)
+    found = workspace.database.read(
+        select(table.id)
+        .where(
+            table.timeframe == workspace.settings.timeframe.name,
+            table.data_source.in_(PROMOTED_SOURCES),
+            table.is_proxy.is_(False),
+            table.timestamp >= datetime.combine(day, time(), workspace.calendar.timezone),
+            table.timestamp < end,
+        )
+        .limit(1)
+    )
+    return not found.is_empty()

@@ -12,10 +12,11 @@ import dagster as dg
 from garch_platform.orchestration.assets import build_assets
 from garch_platform.orchestration.checks import build_checks
 from garch_platform.orchestration.io_managers import DatabaseIOManager, LakeIOManager
-from garch_platform.orchestration.jobs import build_jobs
+from garch_platform.orchestration.jobs import STREAM_JOB, build_jobs
 from garch_platform.orchestration.partitions import Partitions
 from garch_platform.orchestration.schedules import build_schedules
 from garch_platform.orchestration.sensors import build_sensors
+from garch_platform.orchestration.supervision import build_supervisor
 from garch_platform.orchestration.workspace import Workspace
 
 __all__ = ["CodeLocation"]
@@ -46,7 +47,10 @@ class CodeLocation:
             asset_checks=build_checks(self.partitions),
             jobs=list(jobs.values()),
             schedules=build_schedules(self.workspace, self.partitions),
-            sensors=build_sensors(self.workspace, self.partitions, jobs, self._clock),
+            sensors=[
+                *build_sensors(self.workspace, self.partitions, jobs, self._clock),
+                build_supervisor(self.workspace, jobs[STREAM_JOB], self._clock),
+            ],
             resources={
                 "workspace": self.workspace,
                 "lake_io": LakeIOManager(self.workspace),

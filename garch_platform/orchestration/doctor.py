@@ -20,6 +20,7 @@ from garch_platform.errors import GarchPlatformError
 from garch_platform.orchestration.instance import POSTGRES_URL_VARIABLE, dagster_postgres_url
 from garch_platform.orchestration.launch import Launcher
 from garch_platform.orchestration.workspace import Workspace
+from garch_platform.settings import load_secrets
 
 __all__ = ["Finding", "diagnose"]
 
@@ -48,6 +49,8 @@ def diagnose(workspace: Workspace, *, now: datetime | None = None) -> list[Findi
         lambda: _database(workspace),
         lambda: _lake(workspace),
         lambda: _source(workspace),
+        lambda: _secrets(workspace),
+        lambda: _live(workspace),
         lambda: _symbols(workspace),
         lambda: _calendar(workspace, moment),
         lambda: _keys(workspace, moment),
@@ -128,6 +131,49 @@ def _source(workspace: Workspace) -> Iterator[Finding]:
         f"files in {path}" if present else f"no files in {path}",
         "" if present else "put Parquet or CSV bars there, or set files.path",
     )
+
+
+def _secrets(workspace: Workspace) -> Iterator[Finding]:
+    settings, secrets = workspace.settings, load_secrets()
+    users = [
+        name
+        for name, needed in (
+            ("universe.source", settings.universe.source == "alpaca"),
+            ("websocket.mode", settings.websocket.mode == "alpaca"),
+        )
+        if needed
+    ]
+    missing = secrets.missing()
+    if users and missing:
+        yield Finding(
+            "secrets",
+            "error",
+            f"{', '.join(missing)} not set, and {' and '.join(users)} is alpaca",
+            "set them in the environment or in .env; they are never read from YAML",
+        )
+    else:
+        yield Finding("secrets", "ok", f"Alpaca's {'not set, not needed here' if missing else 'are set'}")
+    recycler = settings.websocket.recycler
+    if not recycler.is_loopback and secrets.recycler_is_default:
+        yield Finding(
+            "recycler secrets",
+            "error",
+            f"{recycler.server_url} can be reached from elsewhere with the key that everybody knows",
+            "set GARCH_RECYCLER_KEY and GARCH_RECYCLER_SECRET, or listen on 127.0.0.1",
+        )
+
+
+def _live(workspace: Workspace) -> Iterator[Finding]:
+    from garch_platform.stream.status import read_status
+
+    status = read_status(workspace.settings.workspace)
+    if status is None:
+        yield Finding("stream client", "ok", "has not run in this workspace")
+        return
+    waiting = status.spool_files
+    state = f"{'running' if status.is_running else 'stopped'}, {waiting} batches in the spool"
+    remedy = "they are written when the client runs again: `garch stream`" if waiting else ""
+    yield Finding("stream client", "warning" if waiting and not status.is_running else "ok", state, remedy)
 
 
 def _symbols(workspace: Workspace) -> Iterator[Finding]:

@@ -1,4 +1,8 @@
-"""The three jobs. A job holds one partitions definition, so the day's chain is daily -> ranking."""
+"""The jobs. A job holds one partitions definition, so the day's chain is daily -> ranking.
+
+The daily job is kept short: the workspace's own bars, preprocessing and training. Hourly history, Yahoo's
+data and the maintenance of symbols are jobs of their own.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +10,30 @@ from typing import Any
 
 import dagster as dg
 
-__all__ = ["DAILY_JOB", "HISTORY_JOB", "RANKING_JOB", "build_jobs"]
+__all__ = [
+    "DAILY_JOB",
+    "HISTORY_JOB",
+    "HOURLY_JOB",
+    "MAINTENANCE_JOB",
+    "RANKING_JOB",
+    "RECYCLER_JOB",
+    "STREAM_JOB",
+    "YAHOO_JOB",
+    "build_jobs",
+]
 
 HISTORY_JOB = "history_job"
 DAILY_JOB = "daily_pair_identification_job"
 RANKING_JOB = "ranking_job"
+HOURLY_JOB = "hourly_history_job"
+YAHOO_JOB = "yahoo_job"
+MAINTENANCE_JOB = "symbol_maintenance_job"
+RECYCLER_JOB = "recycler_job"
+STREAM_JOB = "stream_job"
 
 
 def build_jobs() -> list[Any]:
-    """History (symbol), daily pair identification (symbol x date), ranking (sector x date)."""
+    """Research jobs by symbol, symbol x date and sector x date; vendors' jobs; the live edge's jobs."""
     return [
         dg.define_asset_job(
             HISTORY_JOB,
@@ -30,5 +49,30 @@ def build_jobs() -> list[Any]:
             RANKING_JOB,
             selection=dg.AssetSelection.assets("pair_rankings", "scan_ledger"),
             description="All pairs of a sector on one session, ranked, beside what chance alone would pass.",
+        ),
+        dg.define_asset_job(
+            HOURLY_JOB,
+            selection=dg.AssetSelection.assets("hourly_bars"),
+            description="Alpaca's hourly bars since the last stored one.",
+        ),
+        dg.define_asset_job(
+            YAHOO_JOB,
+            selection=dg.AssetSelection.assets("yahoo_bars", "company_info"),
+            description="Yahoo's daily bars and company information.",
+        ),
+        dg.define_asset_job(
+            MAINTENANCE_JOB,
+            selection=dg.AssetSelection.assets("broker_assets", "corporate_actions"),
+            description="What is tradable, delistings and renames, splits and dividends.",
+        ),
+        dg.define_asset_job(
+            RECYCLER_JOB,
+            selection=dg.AssetSelection.assets("replay_session"),
+            description="Replay stored bars as a live feed through the stream client, and record what arrived.",
+        ),
+        dg.define_asset_job(
+            STREAM_JOB,
+            selection=dg.AssetSelection.assets("live_session"),
+            description="Run the stream client until the session has closed, and record what arrived.",
         ),
     ]

@@ -96,6 +96,10 @@ class RequestPlanner:
         chosen = self._chosen(symbols)
         return [run for stretch in self._stretches(chosen) for run in self.history_batches(stretch)]
 
+    def of_symbols(self, job: str) -> list[KeyRange]:
+        """Runs of a job that is partitioned by symbol, over all symbols, in batches."""
+        return [replace(run, job=job) for run in self.history()]
+
     def history_batches(self, keys: Sequence[str]) -> list[KeyRange]:
         """Neighbouring ``keys`` in runs that a machine's memory can hold."""
         size = self.settings.storage.history_batch

@@ -13,7 +13,13 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from garch_platform.orchestration.arrivals import changed_bars, changed_files, live_sessions
+from garch_platform.orchestration.arrivals import (
+    SETTLED_AFTER,
+    changed_bars,
+    changed_files,
+    live_sessions,
+    requested_since,
+)
 from garch_platform.orchestration.jobs import DAILY_JOB, HISTORY_JOB, RANKING_JOB
 from garch_platform.orchestration.partitions import KeySet, Partitions, contiguous
 from garch_platform.orchestration.planner import RANGE_END, RANGE_START, KeyRange, RequestPlanner
@@ -73,14 +79,16 @@ def build_sensors(
             for day in sessions | live | waiting
             if day >= window.start and (window.end is None or day <= window.end)
         )
-        closed = workspace.calendar.last_closed(asked.now)
+        closed = workspace.calendar.last_closed(asked.now - SETTLED_AFTER)
         cursor = {
             **seen_live,
             "files": seen_files,
             "waiting": [str(day) for day in inside if day > closed],
         }
         runs = asked.history(sorted(past)) if past else []
-        runs += [run for day in inside if day <= closed for run in asked.daily(day, day)]
+        promoted = {day for day in (live | waiting) - sessions if _promoted(context.instance, day, seen_live)}
+        due = [day for day in inside if day <= closed and day not in promoted]
+        runs += [run for day in due for run in asked.daily(day, day)]
         stamp = _fingerprint({**seen_live, **seen_files})
         requests = [run.run_request(f"bars:{run.first}:{run.last}:{stamp}") for run in runs]
         return dg.SensorResult(
@@ -132,6 +140,12 @@ def build_sensors(
             yield run.run_request(f"ranking:{context.dagster_run.run_id}:{run.first}")
 
     return [new_symbols_sensor, new_bars_sensor, revision_sensor, ranking_sensor]
+
+
+def _promoted(instance: dg.DagsterInstance, day: date, seen: Mapping[str, Any]) -> bool:
+    """Whether the promotion schedule has asked for ``day`` since its last live bar came."""
+    received = seen.get("received_at")
+    return received is not None and requested_since(instance, day, datetime.fromisoformat(received))
 
 
 def _follow_registry(

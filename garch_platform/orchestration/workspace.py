@@ -6,14 +6,16 @@ The one place where adapters are wired together. Assets, sensors and the CLI rec
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from functools import cached_property
 from pathlib import Path
 
 import polars as pl
+from sqlalchemy import select
 
 from garch_platform.bars import BAR_SCHEMA
 from garch_platform.errors import CalendarError, ConfigurationError, GarchPlatformError
+from garch_platform.orchestration.vendors import alpaca_source, yahoo_source
 from garch_platform.quant.bar_quality import BarQuality, check_bars
 from garch_platform.quant.resampling import resample_closes
 from garch_platform.sessions import FIRST_DAY, TradingCalendar
@@ -28,6 +30,7 @@ from garch_platform.sources import (
 from garch_platform.store.database import Database
 from garch_platform.store.lake import Lake
 from garch_platform.store.registry import SymbolRegistry
+from garch_platform.store.schema import METADATA
 from garch_platform.store.symbols import SymbolChanges, sync_symbols
 
 __all__ = ["PROMOTED_SOURCES", "Workspace"]
@@ -86,6 +89,10 @@ class Workspace:
                 )
             case "files":
                 return self.files_source(settings.files_path)
+            case "alpaca":
+                return alpaca_source(settings)
+            case "yahoo":
+                return yahoo_source(settings)
 
     def files_source(self, path: Path) -> FilesSource:
         """A source that reads ``path`` as the ``files`` settings say."""
@@ -203,12 +210,17 @@ class Workspace:
 
     def _live_bars(self, symbols: Sequence[str], start: date, end: date) -> pl.DataFrame:
         step = self.settings.timeframe
-        rows = self.database.read_table(
-            "market_data",
-            symbol=list(symbols),
-            timeframe=[step.name],
-            data_source=list(PROMOTED_SOURCES),
-            is_proxy=[False],
+        live = METADATA.tables["market_data"].c
+        margin = timedelta(days=1)
+        rows = self.database.read(
+            select(*live).where(
+                live.symbol.in_(symbols),
+                live.timeframe == step.name,
+                live.data_source.in_(PROMOTED_SOURCES),
+                live.is_proxy.is_(False),
+                live.timestamp >= datetime.combine(start, time(), UTC) - margin,
+                live.timestamp < datetime.combine(end, time(), UTC) + 2 * margin,
+            )
         )
         day = pl.col("timestamp").dt.convert_time_zone(str(self.calendar.timezone)).dt.date()
         bars = rows.with_columns(session_date=day).join(self.calendar.schedule, on="session_date")

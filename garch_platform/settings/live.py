@@ -150,6 +150,7 @@ class Websocket(Section):
 
     mode: Literal["alpaca", "recycler"]
     symbols: list[str]
+    testing_symbols: list[str]
     feed: Literal["iex", "sip", "test"]
     url: str | None
     flush_seconds: PositiveFloat

@@ -80,7 +80,8 @@ class TimeReader:
 
     def stamp(self) -> pl.Expr:
         """Start of an intraday bar, UTC; null where it cannot be read."""
-        start = pl.coalesce(self._aware(), self._localised()).dt.convert_time_zone("UTC").cast(UTC_TIMESTAMP)
+        instants = (self._aware(), self._localised())
+        start = pl.coalesce(one.dt.convert_time_zone("UTC").cast(UTC_TIMESTAMP) for one in instants)
         return start - self.timeframe.duration if self.label == "end" else start
 
     def day(self) -> pl.Expr:

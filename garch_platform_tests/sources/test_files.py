@@ -65,6 +65,13 @@ def test_common_names_are_recognised(tmp_path: Path) -> None:
     assert (row["vwap"], row["trade_count"], row["timestamp"]) == (1.5, 4, OPEN)
 
 
+@pytest.mark.parametrize("zone", ["America/New_York", "Asia/Tokyo"])
+def test_times_of_any_zone_are_instants(tmp_path: Path, zone: str) -> None:
+    rows = minute_rows().with_columns(pl.col("timestamp").dt.convert_time_zone(zone))
+    path = written(tmp_path / "bars.parquet", rows)
+    assert source(path).fetch(["AAPL"], DAY, DAY)["timestamp"].to_list() == minute_rows()["timestamp"].to_list()
+
+
 def test_declared_columns_win(tmp_path: Path) -> None:
     path = text(tmp_path / "bars.csv", "symbol,when,close,adj_close", "AAPL,2024-03-28 13:30:00,100,50")
     rows = source(path, columns={"timestamp": "when", "close": "adj_close"}).fetch(["AAPL"], DAY, DAY)

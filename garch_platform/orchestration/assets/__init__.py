@@ -7,6 +7,10 @@
     raw_bars ────────> features ──> stability ──> garch_models     symbol x trading day
                                                        │
                                    pair_rankings ──> scan_ledger   sector x trading day
+
+    hourly_bars, yahoo_bars, company_info                          symbol (vendors)
+    broker_assets, corporate_actions                               unpartitioned (vendors)
+    replay_session, live_session                                   unpartitioned (the live edge)
 """
 
 from __future__ import annotations
@@ -19,8 +23,16 @@ import dagster as dg
 from garch_platform.bars import BAR_SCHEMA
 from garch_platform.orchestration.assets.bars import bar_history, raw_bars
 from garch_platform.orchestration.assets.features import LAKE_COLUMNS, feature_history, features
+from garch_platform.orchestration.assets.live import live_session, replay_session
 from garch_platform.orchestration.assets.models import garch_models, stability
 from garch_platform.orchestration.assets.pairs import pair_rankings, scan_ledger
+from garch_platform.orchestration.assets.reference import (
+    broker_assets,
+    company_info,
+    corporate_actions,
+    hourly_bars,
+    yahoo_bars,
+)
 from garch_platform.orchestration.metadata import database_schema, frame_schema
 from garch_platform.orchestration.partitions import DATE, SYMBOL, Partitions
 from garch_platform.quant.features import FEATURE_SCHEMA
@@ -91,7 +103,36 @@ def build_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
             kinds={"numba"},
             deps=[dg.AssetDep(name, partition_mapping=same_day) for name in ("features", "stability")],
         ),
+        _table_asset(hourly_bars, "vendors", "bars", BAR_SCHEMA, partitions.symbols),
+        _table_asset(yahoo_bars, "vendors", "bars", BAR_SCHEMA, partitions.symbols),
+        _table_asset(company_info, "vendors", "company_info", None, partitions.symbols),
+        _table_asset(broker_assets, "vendors", "broker_assets", None),
+        _table_asset(corporate_actions, "vendors", "corporate_actions", None),
+        _table_asset(replay_session, "live", "replay_sessions", None, deps=["bar_history", "raw_bars"]),
+        _table_asset(live_session, "live", "replay_sessions", None),
     ]
+
+
+def _table_asset(
+    body: Callable[..., Any],
+    group: str,
+    table: str,
+    schema: Mapping[str, Any] | None,
+    partitions_def: dg.PartitionsDefinition[str] | None = None,
+    *,
+    deps: list[str] | None = None,
+) -> dg.AssetsDefinition:
+    """An asset that writes its rows itself: to the lake if ``schema`` is given, else to the database."""
+    columns = frame_schema(schema) if schema else database_schema(METADATA.tables[table])
+    return dg.asset(
+        partitions_def=partitions_def,
+        group_name=group,
+        kinds={"polars", "deltalake" if schema else "sql"},
+        owners=OWNERS,
+        deps=deps,
+        backfill_policy=SINGLE_RUN if partitions_def else None,
+        metadata={"table": table, "dagster/column_schema": columns},
+    )(body)
 
 
 def _lake_asset(

@@ -1,0 +1,92 @@
+"""Which symbols the live edge serves and follows, and from whose bars."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from io import StringIO
+
+import polars as pl
+from ruamel.yaml import YAML
+
+from garch_platform.errors import SymbolError
+from garch_platform.orchestration.workspace import Workspace
+
+__all__ = ["follow_only", "followed_symbols", "pair_symbols", "stand_ins", "trial_symbols"]
+
+TRIAL_SYMBOLS = 3
+"""How many registered symbols `trial_symbols` takes where none is configured."""
+
+
+def followed_symbols(workspace: Workspace) -> list[str]:
+    """What the stream client subscribes to: ``websocket.symbols``, or all that are registered and active.
+
+    Raises:
+        SymbolError: a configured symbol is not registered, or none is.
+    """
+    active = workspace.symbols().filter("is_active")["symbol"].to_list()
+    chosen = list(dict.fromkeys(workspace.settings.websocket.symbols)) or active
+    if chosen == ["*"]:
+        return active
+    strangers = [symbol for symbol in chosen if symbol not in active]
+    if strangers:
+        raise SymbolError(
+            f"websocket.symbols names {', '.join(strangers)}, which this workspace does not follow; run "
+            f"`garch symbols add {' '.join(strangers)}` first, or take them out of the settings"
+        )
+    if not chosen:
+        raise SymbolError("no symbol is registered; run `garch symbols add SYMBOL` first")
+    return chosen
+
+
+def stand_ins(workspace: Workspace, symbols: Sequence[str]) -> dict[str, str | None]:
+    """For each symbol without bars in the lake, the one that the recycler sends in its place; None if none."""
+    recycler = workspace.settings.websocket.recycler
+    held = set(workspace.lake.coverage("bars", workspace.settings.timeframe.name)["symbol"])
+    proxies = {
+        symbol: recycler.proxies.get(symbol, recycler.default_proxy)
+        for symbol in symbols
+        if symbol not in held
+    }
+    return {symbol: proxy if proxy in held else None for symbol, proxy in proxies.items()}
+
+
+def pair_symbols(workspace: Workspace) -> list[str]:
+    """Both legs of every pair that passed on the last ranked session.
+
+    Raises:
+        SymbolError: no session was ranked yet, or no pair passed.
+    """
+    ranked = workspace.database.read_table("pair_rankings", passed=[True])
+    if ranked.is_empty():
+        raise SymbolError("no pair has passed yet; run `garch refresh`, and see `garch rank`")
+    last = ranked.filter(pl.col("ranking_date") == pl.col("ranking_date").max()).sort("rank")
+    return list(
+        dict.fromkeys(symbol for pair in last.select("symbol_1", "symbol_2").rows() for symbol in pair)
+    )
+
+
+def trial_symbols(workspace: Workspace) -> list[str]:
+    """A few symbols for trying the stream out: those in ``websocket.testing_symbols``, or the first with bars."""
+    configured = workspace.settings.websocket.testing_symbols
+    if configured:
+        return list(dict.fromkeys(configured))
+    held = set(workspace.lake.coverage("bars", workspace.settings.timeframe.name)["symbol"])
+    registered = workspace.registry.entries()["symbol"].to_list()
+    return [symbol for symbol in registered if symbol in held][:TRIAL_SYMBOLS] or registered[:TRIAL_SYMBOLS]
+
+
+def follow_only(workspace: Workspace, symbols: Sequence[str]) -> None:
+    """Write ``symbols`` as ``websocket.symbols`` into the workspace's settings.yaml; empty follows all.
+
+    Comments and other settings of the file stay as they are.
+    """
+    path = workspace.settings.workspace / "settings.yaml"
+    yaml = YAML(typ="rt")
+    yaml.preserve_quotes = True
+    text = path.read_text("utf-8") if path.is_file() else ""
+    document = yaml.load(text) or {}
+    document.setdefault("websocket", {})["symbols"] = list(symbols)
+    written = StringIO()
+    yaml.dump(document, written)
+    head = text if text and not yaml.load(text) else ""
+    path.write_text(head + written.getvalue(), "utf-8")

@@ -1,0 +1,79 @@
+"""The vendors of market data, made from settings and secrets."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from garch_platform.bars import Timeframe
+from garch_platform.errors import ConfigurationError
+from garch_platform.settings import Secrets, Settings, load_secrets
+
+if TYPE_CHECKING:
+    from garch_platform.sources import AlpacaAssets, AlpacaSource, YahooSource
+
+__all__ = ["alpaca_assets", "alpaca_source", "yahoo_source"]
+
+
+def alpaca_source(settings: Settings, timeframe: Timeframe | None = None) -> AlpacaSource:
+    """Alpaca's bars of ``timeframe`` (of the workspace's if None).
+
+    Raises:
+        ConfigurationError: the credentials are not in the environment.
+    """
+    from garch_platform.sources import AlpacaSource
+
+    secrets, alpaca = _credentials(), settings.alpaca
+    step = timeframe or settings.timeframe
+    return AlpacaSource(
+        settings.calendar,
+        step,
+        secrets.apca_api_key_id,
+        secrets.apca_api_secret_key,
+        feed=alpaca.feed,
+        adjustment=alpaca.adjustment,
+        history_days=alpaca.minute_days if step.minutes < 60 else alpaca.hourly_days,
+        url=alpaca.data_url,
+        page_limit=alpaca.page_limit,
+        symbols_per_request=alpaca.symbols_per_request,
+        requests_per_minute=alpaca.requests_per_minute,
+        attempts=alpaca.attempts,
+    )
+
+
+def alpaca_assets(settings: Settings) -> AlpacaAssets:
+    """Alpaca's list of assets. Errors as in `alpaca_source`."""
+    from garch_platform.sources import AlpacaAssets
+
+    secrets = _credentials()
+    return AlpacaAssets(
+        secrets.apca_api_key_id,
+        secrets.apca_api_secret_key,
+        paper=settings.alpaca.paper,
+        url=settings.alpaca.trading_url,
+        attempts=settings.alpaca.attempts,
+    )
+
+
+def yahoo_source(settings: Settings, timeframe: Timeframe | None = None) -> YahooSource:
+    """Yahoo's bars of ``timeframe`` (of the workspace's if None), and company information."""
+    from garch_platform.sources import YahooSource
+
+    yahoo = settings.yahoo
+    step = timeframe or settings.timeframe
+    return YahooSource(
+        settings.calendar,
+        step,
+        history_days=yahoo.daily_days if step.is_daily else yahoo.hourly_days,
+        requests_per_minute=yahoo.requests_per_minute,
+        attempts=yahoo.attempts,
+    )
+
+
+def _credentials() -> Secrets:
+    secrets = load_secrets()
+    if missing := secrets.missing():
+        raise ConfigurationError(
+            f"Alpaca needs {' and '.join(missing)}; set them in the environment or in .env "
+            "(the keys of a paper account will do)"
+        )
+    return secrets
