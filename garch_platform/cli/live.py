@@ -12,11 +12,12 @@ import typer
 from garch_platform.cli.console import (
     LIVE,
     SymbolsOption,
+    names_of,
     open_workspace,
     say,
     show,
 )
-from garch_platform.cli.console import names_of as names
+from garch_platform.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from garch_platform.recycler.control import RecyclerControl
@@ -54,7 +55,7 @@ def recycle_start(
 
     _log_to_terminal()
     changes: dict[str, Any] = {
-        "symbols": names(symbols),
+        "symbols": names_of(symbols),
         "replay_mode": mode or ("date_range" if start or end else None),
         "replay_speed": speed,
         "clock": clock,
@@ -97,7 +98,7 @@ def recycle_seek(
 @recycle.command("speed")
 def recycle_speed(factor: SpeedArgument) -> None:
     """Change the speed of the running replay."""
-    _answer(_control().speed(factor))
+    _answer(_control().speed("max" if factor == "max" else _number(factor)))
 
 
 @stream.callback(rich_help_panel=LIVE)
@@ -108,7 +109,7 @@ def stream_start(context: typer.Context, symbols: SymbolsOption = None) -> None:
     from garch_platform.orchestration.live import follow
 
     _log_to_terminal()
-    asyncio.run(follow(open_workspace(), names(symbols)))
+    asyncio.run(follow(open_workspace(), names_of(symbols)))
 
 
 @stream.command("status")
@@ -129,6 +130,13 @@ def _answer(status: dict[str, Any]) -> None:
     from garch_platform.orchestration.live_tables import recycler_line
 
     say(recycler_line(status))
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ConfigurationError(f"speed {text!r} is no number; give a factor such as 60, or max") from None
 
 
 def _log_to_terminal() -> None:

@@ -17,8 +17,9 @@ from garch_platform.cli.console import (
     optional_day,
     run_all,
     say,
+    show,
 )
-from garch_platform.errors import CalendarError
+from garch_platform.errors import CalendarError, ConfigurationError
 
 __all__ = ["app"]
 
@@ -67,3 +68,51 @@ def refresh(
     plan = refresh_plan(launcher, optional_day(start), optional_day(end), again=again)
     say(f"{len(plan.runs)} runs to do, {plan.present} are there already")
     run_all(launcher, plan.runs)
+
+
+@app.command(rich_help_panel=RUN)
+def replay(
+    start: DayOption = None,
+    end: DayOption = None,
+    symbols: SymbolsOption = None,
+    speed: Annotated[str | None, typer.Option(help="A factor (1.0 = one bar a minute), or max.")] = None,
+    clock: Annotated[str | None, typer.Option(help="historical or live.")] = None,
+    attach: Annotated[bool, typer.Option("--attach", help="To the recycler that is running.")] = False,
+) -> None:
+    """Run recycler_job: stored sessions through recycler and stream client, and what arrived of them."""
+    from garch_platform.orchestration.jobs import RECYCLER_JOB
+    from garch_platform.orchestration.live_tables import replay_table
+    from garch_platform.orchestration.planner import KeyRange
+
+    launcher = open_launcher(open_workspace())
+    launcher.prepare()
+    planned = KeyRange.whole(
+        RECYCLER_JOB,
+        start_date=start,
+        end_date=end,
+        symbols=names_of(symbols),
+        speed=speed,
+        clock=clock,
+        attach=attach or None,
+    )
+    run_all(launcher, [planned])
+    show(replay_table(launcher.workspace))
+
+
+@app.command(rich_help_panel=RUN)
+def job(
+    name: Annotated[str, typer.Argument(help="hourly_history_job, yahoo_job or symbol_maintenance_job.")],
+    symbols: SymbolsOption = None,
+) -> None:
+    """Run one of the vendors' jobs now: hourly history, Yahoo's data, the maintenance of symbols."""
+    from garch_platform.orchestration.jobs import HOURLY_JOB, MAINTENANCE_JOB, YAHOO_JOB
+    from garch_platform.orchestration.planner import KeyRange
+
+    known = (HOURLY_JOB, YAHOO_JOB, MAINTENANCE_JOB)
+    if name not in known:
+        raise ConfigurationError(f"job {name!r} cannot be run here; use one of {', '.join(known)}")
+    launcher = open_launcher(open_workspace())
+    launcher.prepare()
+    by_symbol = name != MAINTENANCE_JOB
+    runs = launcher.planner.of_symbols(name, names_of(symbols)) if by_symbol else [KeyRange.whole(name)]
+    run_all(launcher, runs)

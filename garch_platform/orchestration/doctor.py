@@ -21,6 +21,7 @@ from garch_platform.orchestration.instance import POSTGRES_URL_VARIABLE, dagster
 from garch_platform.orchestration.launch import Launcher
 from garch_platform.orchestration.workspace import Workspace
 from garch_platform.settings import load_secrets
+from garch_platform.stream.status import read_status
 
 __all__ = ["Finding", "diagnose"]
 
@@ -164,8 +165,6 @@ def _secrets(workspace: Workspace) -> Iterator[Finding]:
 
 
 def _live(workspace: Workspace) -> Iterator[Finding]:
-    from garch_platform.stream.status import read_status
-
     status = read_status(workspace.settings.workspace)
     if status is None:
         yield Finding("stream client", "ok", "has not run in this workspace")

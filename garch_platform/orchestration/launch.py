@@ -152,8 +152,14 @@ class Launcher:
     def _run(self, planned: KeyRange) -> RunOutcome:
         job = self.location.definitions.resolve_job_def(planned.job)
         place = {LAUNCHED_IN: str(self.workspace.settings.workspace)}
+        options = {
+            name: {"config": dict(planned.options)} for name in job.graph.node_names() if planned.options
+        }
         result = job.execute_in_process(
-            instance=self.instance, tags=planned.tags | place, run_config=QUIET, raise_on_error=False
+            instance=self.instance,
+            tags=planned.tags | place,
+            run_config={**QUIET, "ops": options},
+            raise_on_error=False,
         )
         message = _warnings(result) if result.success else failure(result)
         return RunOutcome(planned, result.run_id, result.success, message)

@@ -1,35 +1,105 @@
-"""Runs of the live edge inside Dagster: bounded, and recorded in ``replay_sessions``."""
+"""The live edge wired to a workspace: served and followed from the shell, or bounded and recorded in Dagster."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+import socket
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 import polars as pl
+from pydantic import ValidationError
+from sqlalchemy import func, select
 
+from garch_platform.errors import ConfigurationError, StreamError
+from garch_platform.orchestration.live_symbols import followed_symbols
 from garch_platform.orchestration.workspace import Workspace
+from garch_platform.recycler.control import RecyclerControl
+from garch_platform.settings import Settings, load_secrets
+from garch_platform.settings.live import Recycler
+from garch_platform.store.schema import METADATA
+from garch_platform.stream.counts import StreamSummary
 
-__all__ = ["LiveRecord", "record_replay", "record_session"]
+__all__ = [
+    "LiveRecord",
+    "follow",
+    "record_replay",
+    "record_session",
+    "recycler_control",
+    "serve_recycler",
+]
+
+MARKET_DATA = METADATA.tables["market_data"].c
+GAPS = METADATA.tables["stream_gaps"].c
+SERVABLE = ("open", "high", "low", "close", "volume")
+"""A bar without one of these cannot be spoken on Alpaca's wire."""
 
 
 @dataclass(frozen=True)
 class LiveRecord:
-    """What a run of the stream client delivered."""
+    """What a bounded run of the stream client delivered.
+
+    Attributes:
+        row: of the table ``replay_sessions``.
+        latencies_ms: a sample of delivery latencies; empty where bars are not sent as they happen.
+        gaps: rows of ``stream_gaps`` that this run wrote.
+        behind: symbols of which stored bars are missing, and how many.
+    """
 
     row: dict[str, Any]
-    """The row of ``replay_sessions``."""
     latencies_ms: list[float]
-    """A sample of delivery latencies, milliseconds."""
     gaps: pl.DataFrame
-    """Rows of ``stream_gaps`` that this run wrote."""
     behind: dict[str, int] = field(default_factory=dict)
-    """Symbols of which bars are missing, and how many."""
 
-    def gaps_text(self) -> str:
-        """The gaps as a Markdown table."""
-        return "none"
+
+def recycler_control(workspace: Workspace) -> RecyclerControl:
+    """Commands to the recycler that listens where the settings say."""
+    recycler, secrets = workspace.settings.websocket.recycler, load_secrets()
+    return RecyclerControl(
+        recycler.server_url,
+        secrets.garch_recycler_key,
+        secrets.garch_recycler_secret,
+        certificate=recycler.tls_certificate,
+    )
+
+
+async def serve_recycler(workspace: Workspace, changes: Mapping[str, Any]) -> None:
+    """Serve the workspace's bars until SIGTERM or SIGINT; ``changes`` replace ``websocket.recycler``."""
+    from garch_platform.recycler import service as recycler_service
+
+    settings = with_recycler(workspace.settings, changes)
+    await recycler_service.run(recycler_service.build(settings, load_secrets(), workspace.lake))
+
+
+async def follow(workspace: Workspace, symbols: Sequence[str] | None = None) -> None:
+    """Follow the stream until SIGTERM or SIGINT."""
+    from garch_platform.stream import service as stream_service
+
+    chosen = followed_symbols(workspace, symbols)
+    await stream_service.run(
+        stream_service.build(workspace.settings, load_secrets(), workspace.database, chosen)
+    )
+
+
+def with_recycler(settings: Settings, changes: Mapping[str, Any], *, mode: str | None = None) -> Settings:
+    """``settings`` with some of ``websocket.recycler`` replaced, checked like those of a file.
+
+    Raises:
+        ConfigurationError: a value is none of those allowed.
+    """
+    websocket = settings.websocket
+    try:
+        recycler = Recycler.model_validate(websocket.recycler.model_dump() | dict(changes))
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']} (got {problem['input']!r})"
+            for problem in error.errors()
+        )
+        raise ConfigurationError(f"websocket.recycler is not valid: {problems}") from None
+    changed = websocket.model_copy(update={"recycler": recycler, "mode": mode or websocket.mode})
+    return settings.model_copy(update={"websocket": changed})
 
 
 def record_replay(
@@ -43,10 +113,186 @@ def record_replay(
     clock: str,
     attach: bool,
 ) -> LiveRecord:
-    """Replay stored sessions through the stream client."""
-    raise NotImplementedError
+    """Replay stored sessions through the stream client and record what arrived.
+
+    Args:
+        workspace: whose lake is replayed, and into whose ``market_data``.
+        session_id: key of the row of ``replay_sessions``.
+        start: first session; the last stored one if None.
+        end: last session, included; ``start`` if None.
+        symbols: that are replayed; those that the live edge follows if empty.
+        speed: a factor, or ``max``.
+        clock: ``historical`` or ``live``.
+        attach: to the recycler that is running, for as long as its replay lasts.
+
+    Raises:
+        StreamError: there is nothing to replay, or no recycler to attach to.
+    """
+    chosen = followed_symbols(workspace, list(symbols) or None)
+    if attach:
+        status = recycler_control(workspace).status()
+        settings = with_recycler(workspace.settings, {"clock": status["clock"]}, mode="recycler")
+        days = (date.fromisoformat(status["first_session"]), date.fromisoformat(status["last_session"]))
+    else:
+        days = _sessions(workspace, start, end)
+        changes = {
+            "server_url": f"ws://127.0.0.1:{_free_port()}",
+            "tls_certificate": None,
+            "tls_key": None,
+            "symbols": chosen,
+            "replay_mode": "date_range",
+            "date_range": {"start_date": days[0], "end_date": days[1]},
+            "replay_speed": speed,
+            "clock": clock,
+        }
+        settings = with_recycler(workspace.settings, changes, mode="recycler")
+    summary, status = asyncio.run(_replay(workspace, settings, chosen, serve=not attach))
+    expected = _stored(workspace, chosen, *days)
+    proxied = len(status.get("proxies", {}))
+    recycler = settings.websocket.recycler
+    return _recorded(
+        workspace,
+        session_id,
+        summary,
+        expected=expected,
+        behind=_behind(workspace, expected, days) if recycler.clock == "historical" else {},
+        replay_mode=str(status.get("mode", recycler.replay_mode)),
+        replay_speed=str(status.get("speed", recycler.replay_speed)),
+        clock=recycler.clock,
+        first_session=days[0],
+        last_session=days[1],
+        proxied_symbols=proxied,
+    )
 
 
-def record_session(workspace: Workspace, session_id: str, now: datetime) -> LiveRecord:
-    """Run the client until today's session has closed."""
-    raise NotImplementedError
+def record_session(
+    workspace: Workspace, session_id: str, now: datetime, *, tail_seconds: float
+) -> LiveRecord:
+    """Follow Alpaca's stream until ``tail_seconds`` after the close of today's session, and record it.
+
+    Raises:
+        StreamError: the session is over, or there is none today.
+    """
+    from garch_platform.stream import service as stream_service
+
+    calendar = workspace.calendar
+    today = now.astimezone(calendar.timezone).date()
+    close = calendar.bounds(calendar.require_session(today))[1]
+    if now >= close:
+        raise StreamError(f"the session {today} closed at {close:%H:%M} UTC; its bars come over REST")
+    symbols = followed_symbols(workspace)
+    client = stream_service.build(workspace.settings, load_secrets(), workspace.database, symbols)
+    until = datetime.fromtimestamp(close.timestamp() + tail_seconds, UTC)
+    summary = asyncio.run(client.run(until=until))
+    return _recorded(
+        workspace, session_id, summary, expected={}, behind={}, first_session=today, last_session=today
+    )
+
+
+async def _replay(
+    workspace: Workspace, settings: Settings, symbols: Sequence[str], *, serve: bool
+) -> tuple[StreamSummary, dict[str, Any]]:
+    from garch_platform.recycler import service as recycler_service
+    from garch_platform.stream import service as stream_service
+
+    server = recycler_service.build(settings, load_secrets(), workspace.lake) if serve else None
+    client = stream_service.build(settings, load_secrets(), workspace.database, symbols)
+    if server is not None:
+        await server.start()
+    try:
+        summary = await client.run(until_replay_ends=True)
+        return summary, server.replay.status() if server else {}
+    finally:
+        if server is not None:
+            await server.stop()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _sessions(workspace: Workspace, start: date | None, end: date | None) -> tuple[date, date]:
+    if start is None:
+        coverage = workspace.lake.coverage("bars", workspace.settings.timeframe.name)
+        if coverage.is_empty():
+            raise StreamError(
+                f"the lake of {workspace.settings.workspace} holds no {workspace.settings.timeframe} bars to "
+                "replay; run `garch refresh`"
+            )
+        start = end or max(coverage["last_session"])
+    return start, end or start
+
+
+def _stored(workspace: Workspace, symbols: Sequence[str], start: date, end: date) -> dict[str, int]:
+    """Bars of each symbol that the lake holds and a replay can send."""
+    rows = workspace.lake.scan(
+        "bars", timeframe=workspace.settings.timeframe.name, symbols=symbols, start=start, end=end
+    )
+    counts = rows.drop_nulls(SERVABLE).group_by("symbol").agg(pl.col("timestamp").n_unique())
+    return dict(counts.sort("symbol").collect().iter_rows())
+
+
+def _behind(workspace: Workspace, expected: Mapping[str, int], days: tuple[date, date]) -> dict[str, int]:
+    """Symbols of which ``market_data`` holds fewer recycled bars of these sessions than the lake."""
+    first, last = workspace.calendar.bounds(days[0])[0], workspace.calendar.bounds(days[1])[1]
+    found = workspace.database.read(
+        select(MARKET_DATA.symbol, func.count().label("bars"))
+        .where(
+            MARKET_DATA.data_source == "recycled",
+            MARKET_DATA.timeframe == workspace.settings.timeframe.name,
+            MARKET_DATA.timestamp >= first,
+            MARKET_DATA.timestamp < last,
+        )
+        .group_by(MARKET_DATA.symbol)
+    )
+    arrived = dict(found.iter_rows())
+    missing = {symbol: bars - arrived.get(symbol, 0) for symbol, bars in expected.items()}
+    return {symbol: count for symbol, count in missing.items() if count > 0}
+
+
+def _recorded(
+    workspace: Workspace,
+    session_id: str,
+    summary: StreamSummary,
+    *,
+    expected: Mapping[str, int],
+    behind: dict[str, int],
+    **details: Any,
+) -> LiveRecord:
+    counts = summary.counts
+    lacking = sum(behind.values())
+    waiting = summary.spooled_files
+    reasons = [
+        *([f"{lacking} bars of {len(behind)} symbols are missing"] if lacking else []),
+        *([f"{waiting} batches wait in the spool for the database"] if waiting else []),
+        *([summary.error] if summary.error else []),
+    ]
+    row = {
+        "session_id": session_id,
+        "data_source": "alpaca" if summary.mode == "alpaca" else "recycled",
+        "started_at": summary.started_at,
+        "ended_at": summary.ended_at,
+        "symbols": len(summary.symbols),
+        "bars_expected": sum(expected.values()) if expected else None,
+        "bars_received": counts.received,
+        "bars_written": counts.written,
+        "bars_filled": counts.filled,
+        "duplicates": counts.duplicates,
+        "gaps": counts.gaps,
+        "reconnects": counts.reconnects,
+        "latency_p50_ms": summary.latency_p50_ms,
+        "latency_p99_ms": summary.latency_p99_ms,
+        "latency_max_ms": summary.latency_max_ms,
+        "status": "incomplete" if reasons else "complete",
+        "reason": "; ".join(reasons) or None,
+        **details,
+    }
+    workspace.database.upsert("replay_sessions", pl.DataFrame([row]))
+    gaps = workspace.database.read(
+        select(GAPS.symbol, GAPS.gap_start, GAPS.gap_end, GAPS.cause, GAPS.bars_filled)
+        .where(GAPS.detected_at >= summary.started_at, GAPS.data_source == row["data_source"])
+        .order_by(GAPS.gap_start, GAPS.symbol)
+    )
+    return LiveRecord(row, [value for _, value in summary.latencies], gaps, behind)

@@ -17,21 +17,21 @@ TRIAL_SYMBOLS = 3
 """How many registered symbols `trial_symbols` takes where none is configured."""
 
 
-def followed_symbols(workspace: Workspace) -> list[str]:
-    """What the stream client subscribes to: ``websocket.symbols``, or all that are registered and active.
+def followed_symbols(workspace: Workspace, symbols: Sequence[str] | None = None) -> list[str]:
+    """What the stream client subscribes to: ``symbols``, or ``websocket.symbols``, or all active ones.
 
     Raises:
-        SymbolError: a configured symbol is not registered, or none is.
+        SymbolError: one of them is not registered and active, or none is.
     """
     active = workspace.symbols().filter("is_active")["symbol"].to_list()
-    chosen = list(dict.fromkeys(workspace.settings.websocket.symbols)) or active
-    if chosen == ["*"]:
-        return active
+    asked = workspace.settings.websocket.symbols if symbols is None else symbols
+    chosen = active if list(asked) in ([], ["*"]) else list(dict.fromkeys(asked))
     strangers = [symbol for symbol in chosen if symbol not in active]
     if strangers:
+        where = "websocket.symbols names" if symbols is None else "the live edge cannot follow"
         raise SymbolError(
-            f"websocket.symbols names {', '.join(strangers)}, which this workspace does not follow; run "
-            f"`garch symbols add {' '.join(strangers)}` first, or take them out of the settings"
+            f"{where} {', '.join(strangers)}, not active in this workspace; run `garch symbols add "
+            f"{' '.join(strangers)}` first, or leave them out"
         )
     if not chosen:
         raise SymbolError("no symbol is registered; run `garch symbols add SYMBOL` first")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from rich.table import Table
@@ -14,7 +15,7 @@ from garch_platform.reporting.tables import escaped, plain_table, shown
 from garch_platform.settings.live import Recycler
 from garch_platform.stream.status import read_status
 
-__all__ = ["edge_table", "recycler_line", "recycler_table", "stream_table"]
+__all__ = ["edge_table", "recycler_line", "recycler_table", "replay_table", "stream_table"]
 
 NAMED = 12
 """Symbols that are spelled out; of more, the number is said."""
@@ -78,6 +79,16 @@ def recycler_line(status: dict[str, Any]) -> str:
     return f"{state} at {status.get('position')}, speed {status.get('speed')}"
 
 
+def replay_table(workspace: Workspace) -> Table:
+    """The last recorded session of the stream client: what was expected, what arrived."""
+    rows = workspace.database.read_table("replay_sessions").sort("started_at")
+    table = _facts("Replay session")
+    for name, value in rows.tail(1).to_dicts()[0].items() if len(rows) else ():
+        if value is not None:
+            table.add_row(name.replace("_", " "), escaped(shown(value)))
+    return table
+
+
 def stream_table(workspace: Workspace) -> Table:
     """The stream client as it last described itself."""
     status = read_status(workspace.settings.workspace)
@@ -85,8 +96,21 @@ def stream_table(workspace: Workspace) -> Table:
     if status is None:
         table.add_row("state", "has not run in this workspace; start it with `garch stream`")
         return table
-    for name, value in status.facts().items():
-        table.add_row(name, escaped(_text(value)))
+    state = "running" if status.is_running else "stopped"
+    table.add_row("state", f"{state}, process {status.pid}, since {shown(status.started_at)} UTC")
+    table.add_row("server", escaped(f"{status.mode}, {status.server}"))
+    table.add_row("connected", "yes" if status.connected else "no")
+    table.add_row("subscribed", _names(status.subscribed))
+    newest = sorted(status.last_bar.items(), key=lambda item: item[1], reverse=True)
+    for position, (symbol, moment) in enumerate(newest[:NAMED]):
+        table.add_row("" if position else "last bars", f"{symbol}  {shown(moment)}")
+    lag = "" if status.lag_seconds is None else f"{status.lag_seconds:.1f} s"
+    table.add_row("lag", f"{lag} at {shown(status.written_at)} UTC")
+    table.add_row("spool", f"{status.spool_files} batches, {status.spool_bytes:,} bytes")
+    table.add_row("gaps", f"{status.pending_gaps} still to be asked for")
+    table.add_row("counts", ", ".join(f"{name} {value:,}" for name, value in asdict(status.counts).items()))
+    if status.error:
+        table.add_row("error", escaped(status.error))
     return table
 
 

@@ -2,58 +2,72 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
-from typing import TYPE_CHECKING
+from typing import Any
 
 import polars as pl
 
 from garch_platform.orchestration.workspace import Workspace
-
-if TYPE_CHECKING:
-    from garch_platform.store.assets import AssetChanges
-
+from garch_platform.store.assets import AssetChanges, record_assets
 
 __all__ = ["Maintained", "maintain_symbols"]
 
 
 @dataclass(frozen=True)
 class Maintained:
-    """What one look at the list of assets found, and what it did to the registry."""
+    """What one look at the list of assets found, and what it did to the registry.
+
+    Attributes:
+        changes: against the list before.
+        retired: registered symbols that were delisted.
+        renamed: registered symbols by the name that they have now.
+        untradable: symbols that stay registered and may not be traded at present.
+    """
 
     changes: AssetChanges
     retired: list[str]
     renamed: dict[str, str]
-    """Registered symbols by the name that they have now."""
     untradable: list[str]
-    """Active symbols of the registry that may not be traded now."""
 
 
 def maintain_symbols(workspace: Workspace, assets: pl.DataFrame, today: date) -> Maintained:
     """Record ``assets`` (the complete list) and bring the registry in line; twice is the same as once.
 
-    A registered symbol that was delisted is retired as of ``today``. One that was renamed is retired, and
-    its new name registered with the same sector and asset class. Symbols that the broker never listed
-    stay as they are.
+    A registered symbol that was delisted is retired as of the day on which that was seen. One that was
+    renamed is retired, and its new name registered with the same sector and asset class. Symbols that the
+    broker never listed stay as they are. What to do follows from what is recorded, so that a run which was
+    interrupted is completed by the next.
 
     Raises:
         DataError: the list is empty or implausibly short; nothing was changed.
     """
-    from garch_platform.store.assets import record_assets
-
     changes = record_assets(workspace.database, assets, today)
-    entries = workspace.registry.entries()
-    active = entries.filter(pl.col("retired").is_null())
-    followed = {row["symbol"]: row for row in active.iter_rows(named=True)}
-    renamed = {old: new for old, new in changes.renamed if old in followed}
-    retired = [symbol for symbol in changes.delisted if symbol in followed and symbol not in renamed]
+    recorded = workspace.database.read_table("broker_assets")
+    active = set(recorded.filter(pl.col("status") == "active")["symbol"])
+    registered = workspace.registry.entries().filter(pl.col("retired").is_null())
+    followed = {row["symbol"]: row for row in registered.iter_rows(named=True)}
+    left = set(followed) - active
+    delisted = dict(recorded.drop_nulls("delisted_on").select("symbol", "delisted_on").iter_rows())
+    renamed = {old: new for old, new in _renames(workspace).items() if old in left and new in active}
+    retired = sorted((left & set(delisted)) - set(renamed))
     for symbol in (*retired, *renamed):
-        workspace.registry.retire(symbol, today)
+        workspace.registry.retire(symbol, delisted.get(symbol, today))
     for old, new in renamed.items():
         if new not in followed:
-            row = followed[old]
-            workspace.registry.add(
-                new, name=row["name"], sector=row["sector"], asset_class=row["asset_class"] or "equity"
-            )
-    barred = set(assets.filter(~pl.col("is_tradable"))["symbol"])
-    return Maintained(changes, retired, renamed, sorted(barred & (set(followed) - {*retired, *renamed})))
+            _register(workspace, new, followed[old])
+    barred = set(assets.filter(~pl.col("is_tradable"), pl.col("status") == "active")["symbol"])
+    return Maintained(changes, retired, renamed, sorted(barred & set(followed)))
+
+
+def _renames(workspace: Workspace) -> dict[str, str]:
+    """Every recorded rename: old symbol and new, the latest of each."""
+    events = workspace.database.read_table("symbol_events", event=["renamed"]).sort("event_date")
+    return {row["symbol"]: row["detail"].rpartition(" ")[2] for row in events.iter_rows(named=True)}
+
+
+def _register(workspace: Workspace, symbol: str, like: Mapping[str, Any]) -> None:
+    workspace.registry.add(
+        symbol, name=like["name"], sector=like["sector"], asset_class=like["asset_class"] or "equity"
+    )

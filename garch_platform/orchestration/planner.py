@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
+from typing import Any
 
 import dagster as dg
 
@@ -32,11 +33,19 @@ class KeyRange:
     last: str
     names: tuple[str, ...]
     day: date | None = None
+    options: tuple[tuple[str, Any], ...] = ()
+    """Config of the job's one asset, for jobs without partitions."""
+
+    @classmethod
+    def whole(cls, job: str, **options: Any) -> KeyRange:
+        """A run of a job without partitions; ``options`` that are None keep their default."""
+        given = tuple((name, value) for name, value in options.items() if value is not None)
+        return cls(job, "", "", (), options=given)
 
     @property
     def tags(self) -> dict[str, str]:
-        """Dagster's range tags."""
-        return {RANGE_START: self.first, RANGE_END: self.last}
+        """Dagster's range tags; none for a job without partitions."""
+        return {RANGE_START: self.first, RANGE_END: self.last} if self.names else {}
 
     @property
     def keys(self) -> list[str]:
@@ -46,6 +55,8 @@ class KeyRange:
     @property
     def label(self) -> str:
         """For people: the date (if any) and how many names."""
+        if not self.names:
+            return ", ".join(f"{name} {value}" for name, value in self.options)
         names = self.names[0] if len(self.names) == 1 else f"{len(self.names)} keys"
         return f"{self.day}, {names}" if self.day else names
 
@@ -96,9 +107,9 @@ class RequestPlanner:
         chosen = self._chosen(symbols)
         return [run for stretch in self._stretches(chosen) for run in self.history_batches(stretch)]
 
-    def of_symbols(self, job: str) -> list[KeyRange]:
-        """Runs of a job that is partitioned by symbol, over all symbols, in batches."""
-        return [replace(run, job=job) for run in self.history()]
+    def of_symbols(self, job: str, symbols: Sequence[str] | None = None) -> list[KeyRange]:
+        """Runs of a job that is partitioned by symbol, over ``symbols`` (all if None), in batches."""
+        return [replace(run, job=job) for run in self.history(symbols)]
 
     def history_batches(self, keys: Sequence[str]) -> list[KeyRange]:
         """Neighbouring ``keys`` in runs that a machine's memory can hold."""

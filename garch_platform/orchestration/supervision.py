@@ -8,6 +8,7 @@ import dagster as dg
 
 from garch_platform.orchestration.jobs import STREAM_JOB
 from garch_platform.orchestration.workspace import Workspace
+from garch_platform.stream.status import read_status
 
 __all__ = ["STREAM_LEAD", "STREAM_TAIL", "build_supervisor"]
 
@@ -58,10 +59,10 @@ def _not_now(workspace: Workspace, instance: dg.DagsterInstance, now: datetime) 
         return f"the session {today} lasts from {open_at:%H:%M} to {close_at:%H:%M} UTC"
     if instance.get_runs_count(dg.RunsFilter(job_name=STREAM_JOB, statuses=list(UNDER_WAY))):
         return "the stream client is running"
-    from garch_platform.stream.status import read_status
-
     status = read_status(workspace.settings.workspace)
     if status is not None and status.is_running:
         return f"`garch stream` is running as process {status.pid}"
-    ended = instance.get_runs(dg.RunsFilter(job_name=STREAM_JOB, updated_after=(now - RESTART_AFTER).astimezone(UTC)), limit=1)
+    ended = instance.get_runs(
+        dg.RunsFilter(job_name=STREAM_JOB, updated_after=(now - RESTART_AFTER).astimezone(UTC)), limit=1
+    )
     return f"the client ended less than {RESTART_AFTER} ago" if ended else None

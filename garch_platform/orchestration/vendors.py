@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from garch_platform.bars import Timeframe
 from garch_platform.errors import ConfigurationError
 from garch_platform.settings import Secrets, Settings, load_secrets
-
-if TYPE_CHECKING:
-    from garch_platform.sources import AlpacaAssets, AlpacaSource, YahooSource
+from garch_platform.sources import AlpacaAssets, AlpacaSource, YahooSource
 
 __all__ = ["alpaca_assets", "alpaca_source", "yahoo_source"]
 
@@ -20,8 +16,6 @@ def alpaca_source(settings: Settings, timeframe: Timeframe | None = None) -> Alp
     Raises:
         ConfigurationError: the credentials are not in the environment.
     """
-    from garch_platform.sources import AlpacaSource
-
     secrets, alpaca = _credentials(), settings.alpaca
     step = timeframe or settings.timeframe
     return AlpacaSource(
@@ -37,13 +31,12 @@ def alpaca_source(settings: Settings, timeframe: Timeframe | None = None) -> Alp
         symbols_per_request=alpaca.symbols_per_request,
         requests_per_minute=alpaca.requests_per_minute,
         attempts=alpaca.attempts,
+        assets=alpaca_assets(settings).listed,
     )
 
 
 def alpaca_assets(settings: Settings) -> AlpacaAssets:
     """Alpaca's list of assets. Errors as in `alpaca_source`."""
-    from garch_platform.sources import AlpacaAssets
-
     secrets = _credentials()
     return AlpacaAssets(
         secrets.apca_api_key_id,
@@ -56,8 +49,6 @@ def alpaca_assets(settings: Settings) -> AlpacaAssets:
 
 def yahoo_source(settings: Settings, timeframe: Timeframe | None = None) -> YahooSource:
     """Yahoo's bars of ``timeframe`` (of the workspace's if None), and company information."""
-    from garch_platform.sources import YahooSource
-
     yahoo = settings.yahoo
     step = timeframe or settings.timeframe
     return YahooSource(

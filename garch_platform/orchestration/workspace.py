@@ -21,6 +21,7 @@ from garch_platform.quant.resampling import resample_closes
 from garch_platform.sessions import FIRST_DAY, TradingCalendar
 from garch_platform.settings import ALL_SYMBOLS, Settings
 from garch_platform.sources import (
+    AlpacaSource,
     BarSource,
     FilesSource,
     SampleSource,
@@ -260,8 +261,32 @@ class Workspace:
         return pl.concat([part.select(list(BAR_SCHEMA)) for part in parts]).sort("symbol", "timestamp")
 
     def history(self, symbols: Sequence[str]) -> pl.DataFrame:
-        """Candidate bars of every session before each symbol's ``history_end``."""
-        frames = [
-            self.source.fetch(group, FIRST_DAY, last_day) for group, last_day in self.history_groups(symbols)
-        ]
+        """Candidate bars of every session before each symbol's ``history_end``.
+
+        Alpaca's raw bars are asked for from the last stored session on, after those that are stored.
+        """
+        groups = self.history_groups(symbols)
+        source = self.source
+        if isinstance(source, AlpacaSource) and source.adjustment == "raw":
+            return pl.concat([self._resumed(source, group, last_day) for group, last_day in groups])
+        return pl.concat([source.fetch(group, FIRST_DAY, last_day) for group, last_day in groups])
+
+    def _resumed(self, source: AlpacaSource, symbols: Sequence[str], last_day: date) -> pl.DataFrame:
+        """What is stored of ``symbols``, and what ``source`` has from the last stored session on.
+
+        A symbol of which the beginning is missing is fetched as a whole.
+        """
+        step, wanted = self.settings.timeframe.name, last_day - timedelta(days=source.history_days)
+        coverage = self.lake.coverage("bars", step)
+        whole = coverage.filter(pl.col("first_session") <= self.calendar.next(wanted))
+        starts = dict(whole.select("symbol", "last_session").iter_rows())
+        groups: dict[date, list[str]] = {}
+        for symbol in symbols:
+            groups.setdefault(min(starts.get(symbol, FIRST_DAY), last_day), []).append(symbol)
+        frames = []
+        for start, names in groups.items():
+            stored = self.lake.scan(
+                "bars", timeframe=step, symbols=names, end=start - timedelta(days=1), columns=list(BAR_SCHEMA)
+            )
+            frames += [stored.collect(), source.fetch(names, start, last_day)]
         return pl.concat(frames)

@@ -7,9 +7,12 @@ from pydantic import Field
 
 from garch_platform.orchestration.live import LiveRecord, record_replay, record_session
 from garch_platform.orchestration.metadata import plot
+from garch_platform.orchestration.supervision import STREAM_TAIL
 from garch_platform.orchestration.workspace import Workspace
 
 __all__ = ["ReplayConfig", "live_session", "replay_session"]
+
+SHOWN_GAPS = 50
 
 
 class ReplayConfig(dg.Config):
@@ -53,16 +56,21 @@ def live_session(
 
     Running it again while the session lasts fills what was missed in between.
     """
-    return _recorded(record_session(workspace, context.run_id, datetime.now(UTC)))
+    tail = STREAM_TAIL.total_seconds()
+    return _recorded(record_session(workspace, context.run_id, datetime.now(UTC), tail_seconds=tail))
 
 
 def _recorded(record: LiveRecord) -> dg.MaterializeResult[None]:
-    latencies = record.latencies_ms
+    latencies, gaps = record.latencies_ms, record.gaps
+    shown = {name: value for name, value in record.row.items() if isinstance(value, int | float | str)}
+    if latencies:
+        shown["latency"] = plot(lambda axes: axes.hist(latencies, bins=40), title="Delivery latency (ms)")
+    lines = [" | ".join(str(value) for value in row) for row in gaps.head(SHOWN_GAPS).iter_rows()]
+    head = [" | ".join(gaps.columns), "|".join("---" for _ in gaps.columns)]
     return dg.MaterializeResult(
         metadata={
-            **{name: value for name, value in record.row.items() if isinstance(value, int | float | str)},
-            "latency": plot(lambda axes: axes.hist(latencies, bins=40), title="Delivery latency (ms)"),
-            "gaps": dg.MetadataValue.md(record.gaps_text()),
+            **shown,
             "symbols_behind": record.behind,
+            "gaps_asked": dg.MetadataValue.md("\n".join([*head, *lines]) if lines else "none"),
         }
     )
