@@ -11,7 +11,7 @@ import yaml
 from pydantic import ValidationError
 
 from garch_platform.errors import ConfigurationError
-from garch_platform.settings import Settings, config_folder, load_settings
+from garch_platform.settings import Settings, config_folder, load_secrets, load_settings
 
 COMMITTED = Path(__file__).resolve().parent.parent / "config"
 
@@ -237,3 +237,77 @@ def test_base_names_every_setting_and_the_example_every_secret() -> None:
     assert {"POSTGRES_PASSWORD", "DAGSTER_POSTGRES_URL", "GARCH_STORAGE__DATABASE_URL"} <= {
         line.removeprefix("# ").partition("=")[0] for line in example.splitlines()
     }
+
+
+class TestLiveEdge:
+    @pytest.mark.parametrize(
+        ("name", "value", "message"),
+        [
+            ("mode", "replay", "websocket.mode: Input should be 'alpaca' or 'recycler' (got 'replay')"),
+            ("feed", "otc", "websocket.feed: Input should be 'iex', 'sip' or 'test'"),
+            ("metrics_port", "70000", "websocket.metrics_port: Input should be less than or equal to 65535"),
+            ("recycler__proxies", "PDFS=AAPL", "write lists and mappings as JSON"),
+            ("recycler__replay_mode", "once", "Input should be 'loop', 'date_range' or 'single_pass'"),
+            ("recycler__replay_speed", "fast", "use a positive number (1.0 = one bar a minute) or max"),
+            ("recycler__replay_speed", "0", "use a positive number"),
+            ("recycler__replay_speed", "nan", "use a positive number"),
+            ("recycler__loop_count", "0", "0 replays nothing; give a number of passes, or -1 for ever"),
+            ("recycler__loop_count", "-2", "greater than or equal to -1"),
+            ("recycler__server_url", "http://127.0.0.1:8765", "write ws://host:port or wss://host:port"),
+            ("recycler__server_url", "ws://127.0.0.1:8765/v2/iex", "without a path"),
+            ("recycler__server_url", "wss://127.0.0.1:8765", "needs tls_certificate and tls_key"),
+            ("recycler__clock", "utc", "Input should be 'live' or 'historical'"),
+            ("recycler__session_gaps", "yes", "Input should be 'skip' or 'keep'"),
+            ("recycler__tls_key", "key.pem", "tls_certificate and tls_key belong together"),
+            ("recycler__faults__drop", "1.5", "less than or equal to 1"),
+        ],
+    )
+    def test_wrong_value_is_named_with_those_allowed(
+        self, monkeypatch: pytest.MonkeyPatch, name: str, value: str, message: str
+    ) -> None:
+        monkeypatch.setenv(f"GARCH_WEBSOCKET__{name.upper()}", value)
+        with pytest.raises(ConfigurationError) as refused:
+            load_settings()
+        assert message in str(refused.value)
+
+    def test_date_range_needs_its_dates_in_order(self) -> None:
+        recycler = {"replay_mode": "date_range", "date_range": {"start_date": "2018-03-02", "end_date": None}}
+        with pytest.raises(ConfigurationError, match="needs date_range"):
+            load_settings(websocket={"recycler": recycler})
+        recycler["date_range"] = {"start_date": "2018-03-02", "end_date": "2018-03-01"}
+        with pytest.raises(ConfigurationError, match="2018-03-01 is before start_date 2018-03-02"):
+            load_settings(websocket={"recycler": recycler})
+
+    def test_the_environment_wins(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name, value in {
+            "MODE": "alpaca",
+            "SYMBOLS": '["AAPL", "MSFT"]',
+            "RECYCLER__REPLAY_SPEED": "max",
+            "RECYCLER__SERVER_URL": "ws://127.0.0.1:9000",
+            "RECYCLER__PROXIES": '{"PDFS": "MSFT"}',
+        }.items():
+            monkeypatch.setenv(f"GARCH_WEBSOCKET__{name}", value)
+        websocket = load_settings().websocket
+        assert (websocket.mode, websocket.symbols) == ("alpaca", ["AAPL", "MSFT"])
+        assert (websocket.recycler.replay_speed, websocket.recycler.port) == ("max", 9000)
+        assert websocket.recycler.proxies == {"PDFS": "MSFT"}
+
+    @pytest.mark.parametrize("value", ["AAPL,MSFT", " AAPL , MSFT,", '["AAPL", "MSFT"]'])
+    def test_a_list_in_a_variable(self, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+        monkeypatch.setenv("GARCH_WEBSOCKET__SYMBOLS", value)
+        monkeypatch.setenv("GARCH_WEBSOCKET__RECYCLER__SYMBOLS", value)
+        websocket = load_settings().websocket
+        assert websocket.symbols == websocket.recycler.symbols == ["AAPL", "MSFT"]
+
+    def test_secrets_come_from_the_environment_and_are_never_shown(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for name in ("APCA_API_KEY_ID", "APCA_API_SECRET_KEY", "GARCH_RECYCLER_KEY", "GARCH_RECYCLER_SECRET"):
+            monkeypatch.delenv(name, raising=False)
+        assert load_secrets().missing() == ["APCA_API_KEY_ID", "APCA_API_SECRET_KEY"]
+        (folder / ".env").write_text("APCA_API_KEY_ID=PKFILE\n")
+        monkeypatch.setenv("APCA_API_SECRET_KEY", "hidden-secret")
+        secrets = load_secrets()
+        assert (secrets.missing(), secrets.has_alpaca, secrets.recycler_is_default) == ([], True, True)
+        assert "PKFILE" not in repr(secrets)
+        assert "hidden" not in f"{secrets} {secrets!r} {secrets.model_dump_json()}"

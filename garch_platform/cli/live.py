@@ -109,7 +109,7 @@ def stream_start(context: typer.Context, symbols: SymbolsOption = None) -> None:
     from garch_platform.orchestration.live import follow
 
     _log_to_terminal()
-    asyncio.run(follow(open_workspace(), names_of(symbols)))
+    follow(open_workspace(), names_of(symbols))
 
 
 @stream.command("status")

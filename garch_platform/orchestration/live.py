@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from typing import Any
@@ -56,7 +58,11 @@ class LiveRecord:
 
 def recycler_control(workspace: Workspace) -> RecyclerControl:
     """Commands to the recycler that listens where the settings say."""
-    recycler, secrets = workspace.settings.websocket.recycler, load_secrets()
+    return _control(workspace.settings)
+
+
+def _control(settings: Settings) -> RecyclerControl:
+    recycler, secrets = settings.websocket.recycler, load_secrets()
     return RecyclerControl(
         recycler.server_url,
         secrets.garch_recycler_key,
@@ -73,14 +79,13 @@ async def serve_recycler(workspace: Workspace, changes: Mapping[str, Any]) -> No
     await recycler_service.run(recycler_service.build(settings, load_secrets(), workspace.lake))
 
 
-async def follow(workspace: Workspace, symbols: Sequence[str] | None = None) -> None:
+def follow(workspace: Workspace, symbols: Sequence[str] | None = None) -> StreamSummary:
     """Follow the stream until SIGTERM or SIGINT."""
     from garch_platform.stream import service as stream_service
 
     chosen = followed_symbols(workspace, symbols)
-    await stream_service.run(
-        stream_service.build(workspace.settings, load_secrets(), workspace.database, chosen)
-    )
+    client = stream_service.build(workspace.settings, load_secrets(), workspace.database, chosen)
+    return stream_service.run(client)
 
 
 def with_recycler(settings: Settings, changes: Mapping[str, Any], *, mode: str | None = None) -> Settings:
@@ -146,7 +151,10 @@ def record_replay(
             "clock": clock,
         }
         settings = with_recycler(workspace.settings, changes, mode="recycler")
-    summary, status = asyncio.run(_replay(workspace, settings, chosen, serve=not attach))
+    client = stream_service.build(settings, load_secrets(), workspace.database, chosen)
+    with nullcontext() if attach else _serving(workspace, settings):
+        summary = stream_service.run(client, until_replay_ends=True)
+        status = _control(settings).status()
     expected = _stored(workspace, chosen, *days)
     proxied = len(status.get("proxies", {}))
     recycler = settings.websocket.recycler
@@ -183,28 +191,33 @@ def record_session(
     symbols = followed_symbols(workspace)
     client = stream_service.build(workspace.settings, load_secrets(), workspace.database, symbols)
     until = datetime.fromtimestamp(close.timestamp() + tail_seconds, UTC)
-    summary = asyncio.run(client.run(until=until))
+    summary = stream_service.run(client, until=until)
     return _recorded(
         workspace, session_id, summary, expected={}, behind={}, first_session=today, last_session=today
     )
 
 
-async def _replay(
-    workspace: Workspace, settings: Settings, symbols: Sequence[str], *, serve: bool
-) -> tuple[StreamSummary, dict[str, Any]]:
-    from garch_platform.recycler import service as recycler_service
-    from garch_platform.stream import service as stream_service
+@contextmanager
+def _serving(workspace: Workspace, settings: Settings) -> Iterator[None]:
+    """A recycler in a thread with an event loop of its own, for as long as the block lasts."""
+    server = recycler_service.build(settings, load_secrets(), workspace.lake)
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="recycler", daemon=True)
+    thread.start()
 
-    server = recycler_service.build(settings, load_secrets(), workspace.lake) if serve else None
-    client = stream_service.build(settings, load_secrets(), workspace.database, symbols)
-    if server is not None:
-        await server.start()
+    def wait_for(work: Coroutine[Any, Any, None]) -> None:
+        asyncio.run_coroutine_threadsafe(work, loop).result()
+
     try:
-        summary = await client.run(until_replay_ends=True)
-        return summary, server.replay.status() if server else {}
+        wait_for(server.start())
+        try:
+            yield
+        finally:
+            wait_for(server.stop())
     finally:
-        if server is not None:
-            await server.stop()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
 
 
 def _free_port() -> int:

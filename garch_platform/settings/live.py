@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import (
+    BeforeValidator,
     Field,
     NonNegativeFloat,
     PositiveFloat,
@@ -16,7 +18,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from garch_platform.settings.sections import Section
 
@@ -26,7 +28,18 @@ RECYCLER_CREDENTIAL = "recycler"
 """Key and secret of a recycler that nobody but this machine can reach."""
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
+
+def _names(value: object) -> object:
+    """A list as written in a variable: AAPL,MSFT or ["AAPL", "MSFT"]."""
+    if not isinstance(value, str):
+        return value
+    if value.lstrip().startswith("["):
+        return json.loads(value)
+    return [name.strip() for name in value.split(",") if name.strip()]
+
+
 Port = Annotated[int, Field(ge=1, le=65535)]
+Names = Annotated[list[str], NoDecode, BeforeValidator(_names)]
 
 
 class Alpaca(Section):
@@ -86,7 +99,7 @@ class Recycler(Section):
     """What the recycler serves, where, how fast and how faultily."""
 
     server_url: str
-    symbols: list[str]
+    symbols: Names
     replay_mode: Literal["loop", "date_range", "single_pass"]
     replay_speed: PositiveFloat | Literal["max"]
     loop_count: int = Field(ge=-1)
@@ -102,6 +115,17 @@ class Recycler(Section):
     tls_certificate: Path | None
     tls_key: Path | None
     faults: Faults
+
+    @field_validator("replay_speed", mode="before")
+    @classmethod
+    def _is_speed(cls, value: object) -> object:
+        try:
+            known = value == "max" or 0.0 < float(value) < float("inf")  # type: ignore[arg-type]
+        except (TypeError, ValueError):
+            known = False
+        if not known or isinstance(value, bool):
+            raise ValueError("use a positive number (1.0 = one bar a minute) or max")
+        return value
 
     @field_validator("server_url")
     @classmethod
@@ -149,8 +173,8 @@ class Websocket(Section):
     """Where the stream client connects, what it follows and how it writes."""
 
     mode: Literal["alpaca", "recycler"]
-    symbols: list[str]
-    testing_symbols: list[str]
+    symbols: Names
+    testing_symbols: Names
     feed: Literal["iex", "sip", "test"]
     url: str | None
     flush_seconds: PositiveFloat

@@ -18,6 +18,7 @@ from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
     YamlConfigSettingsSource,
 )
 
@@ -215,4 +216,8 @@ def load_settings(workspace: Path | None = None, **overrides: Any) -> Settings:
             for problem in error.errors()
         ]
         raise ConfigurationError("the settings are not valid:\n  " + "\n  ".join(lines)) from None
+    except SettingsError as error:
+        raise ConfigurationError(
+            f"a variable cannot be read ({error}): {error.__cause__}; write lists and mappings as JSON"
+        ) from None
     return settings.model_copy(update={"workspace": settings.workspace.expanduser().absolute()})
