@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
@@ -62,7 +61,7 @@ def recycle_start(
         "date_range": {"start_date": start, "end_date": end} if start or end else None,
     }
     given = {name: value for name, value in changes.items() if value is not None}
-    asyncio.run(serve_recycler(open_workspace(), given))
+    serve_recycler(open_workspace(), given)
 
 
 @recycle.command("status")

@@ -91,10 +91,13 @@ def _kept(workspace: Workspace, quality: BarQuality, stored: pl.DataFrame) -> di
     if not without:
         return {}
     faulty = without & set(quality.rejected["symbol"])
-    gone = without - faulty - set(workspace.source.symbols()["symbol"])
+    unread = (without - faulty) & set(workspace.source.unreadable())
+    gone = without - faulty - unread - set(workspace.source.symbols()["symbol"])
     advice = "the stored bars stay; bring sound ones and run again"
-    return dict.fromkeys(sorted(faulty), f"every row that the source gave was rejected; {advice}") | {
-        symbol: f"the source does not hold {symbol} any more; {advice}" for symbol in sorted(gone)
+    return {
+        **dict.fromkeys(sorted(faulty), f"every row that the source gave was rejected; {advice}"),
+        **dict.fromkeys(sorted(unread), f"the source could not be read for it; {advice}"),
+        **{symbol: f"the source does not hold {symbol} any more; {advice}" for symbol in sorted(gone)},
     }
 
 

@@ -18,10 +18,12 @@ from sqlalchemy import func, select
 from garch_platform.errors import ConfigurationError, StreamError
 from garch_platform.orchestration.live_symbols import followed_symbols
 from garch_platform.orchestration.workspace import Workspace
+from garch_platform.recycler import service as recycler_service
 from garch_platform.recycler.control import RecyclerControl
 from garch_platform.settings import Settings, load_secrets
 from garch_platform.settings.live import Recycler
 from garch_platform.store.schema import METADATA
+from garch_platform.stream import service as stream_service
 from garch_platform.stream.counts import StreamSummary
 
 __all__ = [
@@ -71,18 +73,14 @@ def _control(settings: Settings) -> RecyclerControl:
     )
 
 
-async def serve_recycler(workspace: Workspace, changes: Mapping[str, Any]) -> None:
+def serve_recycler(workspace: Workspace, changes: Mapping[str, Any]) -> None:
     """Serve the workspace's bars until SIGTERM or SIGINT; ``changes`` replace ``websocket.recycler``."""
-    from garch_platform.recycler import service as recycler_service
-
     settings = with_recycler(workspace.settings, changes)
-    await recycler_service.run(recycler_service.build(settings, load_secrets(), workspace.lake))
+    asyncio.run(recycler_service.run(recycler_service.build(settings, load_secrets(), workspace.lake)))
 
 
 def follow(workspace: Workspace, symbols: Sequence[str] | None = None) -> StreamSummary:
     """Follow the stream until SIGTERM or SIGINT."""
-    from garch_platform.stream import service as stream_service
-
     chosen = followed_symbols(workspace, symbols)
     client = stream_service.build(workspace.settings, load_secrets(), workspace.database, chosen)
     return stream_service.run(client)
@@ -181,8 +179,6 @@ def record_session(
     Raises:
         StreamError: the session is over, or there is none today.
     """
-    from garch_platform.stream import service as stream_service
-
     calendar = workspace.calendar
     today = now.astimezone(calendar.timezone).date()
     close = calendar.bounds(calendar.require_session(today))[1]

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 import dagster as dg
 import polars as pl
 import pytest
+from dagster._core.storage.runs.schema import RunsTable
 
 from garch_platform.orchestration.code_location import CodeLocation
 from garch_platform.orchestration.jobs import DAILY_JOB, HOURLY_JOB, MAINTENANCE_JOB, STREAM_JOB, YAHOO_JOB
@@ -114,7 +115,9 @@ class TestPromotion:
         [{"data_source": "recycled"}, {"is_proxy": True}, {"timeframe": "1Day"}],
         ids=["recycled", "proxy", "other length"],
     )
-    def test_bars_that_research_may_not_use_promote_nothing(self, edge: Edge, changes: dict[str, Any]) -> None:
+    def test_bars_that_research_may_not_use_promote_nothing(
+        self, edge: Edge, changes: dict[str, Any]
+    ) -> None:
         edge.arrive(local(THURSDAY, "15:59"), **changes)
         seen = edge.tick("promotion_schedule", local(THURSDAY, "16:15"))
         assert seen.skip_message == "market_data has no bars of Alpaca for 2024-03-28"
@@ -194,8 +197,12 @@ class TestSupervisor:
         assert edge.look("stream_supervisor").skip_message == "the stream client is running"
 
     def test_client_that_died_is_started_again_after_a_minute(self, edge: Edge) -> None:
-        run = dg.DagsterRun(job_name=STREAM_JOB, status=dg.DagsterRunStatus.FAILURE)
-        edge.instance.run_storage.add_historical_run(run, (edge.now - timedelta(seconds=59)).astimezone(UTC))
+        edge.instance.run_storage.add_run(
+            dg.DagsterRun(job_name=STREAM_JOB, status=dg.DagsterRunStatus.FAILURE)
+        )
+        died = (edge.now - timedelta(seconds=59)).astimezone(UTC)
+        with edge.instance.run_storage.connect() as connection:  # type: ignore[attr-defined]
+            connection.execute(RunsTable.update().values(update_timestamp=died.replace(tzinfo=None)))
         assert "ended less than" in edge.look("stream_supervisor").skip_message
         edge.now += timedelta(seconds=2)
         assert len(edge.look("stream_supervisor").run_requests) == 1

@@ -1,6 +1,7 @@
 """What the live edge delivered: a replay of stored bars, and a session of Alpaca's stream."""
 
 from datetime import UTC, date, datetime
+from typing import Any
 
 import dagster as dg
 from pydantic import Field
@@ -62,7 +63,7 @@ def live_session(
 
 def _recorded(record: LiveRecord) -> dg.MaterializeResult[None]:
     latencies, gaps = record.latencies_ms, record.gaps
-    shown = {name: value for name, value in record.row.items() if isinstance(value, int | float | str)}
+    shown: dict[str, Any] = {name: value for name, value in record.row.items() if isinstance(value, int | float | str)}
     if latencies:
         shown["latency"] = plot(lambda axes: axes.hist(latencies, bins=40), title="Delivery latency (ms)")
     lines = [" | ".join(str(value) for value in row) for row in gaps.head(SHOWN_GAPS).iter_rows()]
