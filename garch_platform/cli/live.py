@@ -29,6 +29,8 @@ recycle = typer.Typer(
 stream = typer.Typer(
     invoke_without_command=True, help="Follow Alpaca or the recycler into market_data, until interrupted."
 )
+CHATTY = ("garch_platform.recycler.server.sockets", "alpaca.data.live.websocket")
+"""Loggers that report every connection and request."""
 SpeedArgument = Annotated[str, typer.Argument(help="A factor (1.0 = one bar a minute), or max.")]
 
 
@@ -91,7 +93,8 @@ def recycle_seek(
     ],
 ) -> None:
     """Go on from another moment of the stored bars."""
-    _answer(_control().seek(moment))
+    _control().seek(moment)
+    say(f"the next bar is the first at or after {moment}")
 
 
 @recycle.command("speed")
@@ -142,3 +145,5 @@ def _log_to_terminal() -> None:
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
+    for name in CHATTY:
+        logging.getLogger(name).setLevel(logging.WARNING)

@@ -28,8 +28,8 @@ REFUSED = "batch_refused"
 KEPT = "stored_bars_kept"
 """Reason of the rejections that say of a symbol that its stored bars stay, for want of sound ones."""
 
-UNREADABLE = "unreadable_file"
-"""Reason of the rejections that name a file of the source that cannot be read."""
+UNREADABLE = "unreadable"
+"""Reason of the rejections that name a part of the source, a file or a symbol, that cannot be read."""
 
 FAULTLESS = ("duplicate",)
 """Reasons that say nothing against a batch: the same bar twice is one bar."""

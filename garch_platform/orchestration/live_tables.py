@@ -46,7 +46,9 @@ def edge_table(workspace: Workspace) -> Table:
         proxies = stand_ins(workspace, symbols)
         served = [f"{symbol} by {proxy}" for symbol, proxy in proxies.items() if proxy]
         silent = [symbol for symbol, proxy in proxies.items() if not proxy]
-        table.add_row("proxies", _names(served) if served else "none: every symbol has bars of its own")
+        table.add_row(
+            "proxies", _names(served) if served else "none are needed: every symbol has bars of its own"
+        )
         if silent:
             table.add_row("silent", f"{_names(silent)}: no bars, and no proxy that has any")
     return table
@@ -63,6 +65,13 @@ def replay_text(recycler: Recycler) -> str:
     }[recycler.replay_mode]
     speed = "as fast as clients take it" if recycler.replay_speed == "max" else f"{recycler.replay_speed:g}x"
     return f"{what}, {speed}, {recycler.clock} clock"
+
+
+def lag_text(seconds: float | None) -> str:
+    """How long ago the latest bar ended."""
+    if seconds is None:
+        return "no bar yet"
+    return f"{seconds:.1f} s" if seconds >= 0 else f"{-seconds:.0f} s ahead: the replay runs faster than time"
 
 
 def recycler_table(status: dict[str, Any]) -> Table:
@@ -104,8 +113,7 @@ def stream_table(workspace: Workspace) -> Table:
     newest = sorted(status.last_bar.items(), key=lambda item: item[1], reverse=True)
     for position, (symbol, moment) in enumerate(newest[:NAMED]):
         table.add_row("" if position else "last bars", f"{symbol}  {shown(moment)}")
-    lag = "" if status.lag_seconds is None else f"{status.lag_seconds:.1f} s"
-    table.add_row("lag", f"{lag} at {shown(status.written_at)} UTC")
+    table.add_row("lag", f"{lag_text(status.lag_seconds)} at {shown(status.written_at)} UTC")
     table.add_row("spool", f"{status.spool_files} batches, {status.spool_bytes:,} bytes")
     table.add_row("gaps", f"{status.pending_gaps} still to be asked for")
     table.add_row("counts", ", ".join(f"{name} {value:,}" for name, value in asdict(status.counts).items()))
@@ -131,6 +139,8 @@ def _facts(title: str) -> Table:
 
 
 def _names(names: list[str]) -> str:
+    if not names:
+        return "none"
     rest = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     return f"{len(names)}: {', '.join(names[:NAMED])}{rest}"
 
@@ -139,5 +149,5 @@ def _text(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key}: {_text(one)}" for key, one in value.items()) or "none"
     if isinstance(value, list):
-        return _names([str(one) for one in value]) if value else "none"
+        return _names([str(one) for one in value])
     return shown(value)

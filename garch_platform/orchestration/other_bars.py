@@ -17,6 +17,7 @@ from garch_platform.orchestration.ingest import HISTORY, UNREADABLE
 from garch_platform.orchestration.workspace import Workspace
 from garch_platform.sessions import FIRST_DAY
 from garch_platform.sources import BarSource
+from garch_platform.sources.alpaca import ACTIONS
 
 __all__ = ["OtherBars", "load_other_bars"]
 
@@ -41,8 +42,8 @@ def load_other_bars(
 ) -> OtherBars:
     """Fetch what ``source`` has of ``symbols`` since their last stored session, and store what is sound.
 
-    The last stored session is fetched again: it may have been incomplete. A symbol that cannot be read
-    keeps its rows.
+    The last stored session is fetched again: it may have been incomplete. A symbol that cannot be read, or
+    only without its splits and dividends, keeps its rows, and the next run begins where they end.
 
     Raises:
         ConfigurationError: ``timeframe`` is the workspace's own, which `bar_history` and `raw_bars` load.
@@ -57,14 +58,16 @@ def load_other_bars(
     for start, group in _resume_points(workspace, timeframe, symbols).items():
         quality = workspace.check(source.fetch(group, start, end), now=now)
         failed = source.unreadable()
+        if ACTIONS in failed:
+            failed |= dict.fromkeys(group, f"without splits and dividends: {failed[ACTIONS]}")
         unreadable |= failed
-        bars = quality.accepted
-        got = sorted(set(bars["symbol"]) - set(failed))
+        bars = quality.accepted.filter(~pl.col("symbol").is_in(list(failed)))
+        got = sorted(set(bars["symbol"]))
         if got:
             since = max(start, min(bars["session_date"]))
             workspace.lake.replace(
                 "bars",
-                bars.filter(pl.col("symbol").is_in(got)),
+                bars,
                 timeframe=timeframe.name,
                 symbols=got,
                 start=since,

@@ -31,7 +31,6 @@ def alpaca_source(settings: Settings, timeframe: Timeframe | None = None) -> Alp
         symbols_per_request=alpaca.symbols_per_request,
         requests_per_minute=alpaca.requests_per_minute,
         attempts=alpaca.attempts,
-        assets=alpaca_assets(settings).listed,
     )
 
 

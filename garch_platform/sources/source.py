@@ -46,7 +46,7 @@ class BarSource(Protocol):
         ...
 
     def unreadable(self) -> dict[str, str]:
-        """Parts of the source that cannot be read now, such as a corrupt file: name and what is wrong.
+        """Parts of the source that cannot be read now, a corrupt file or a symbol: name and what is wrong.
 
         `fetch` leaves them out and gives the rest.
         """

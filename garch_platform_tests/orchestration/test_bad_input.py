@@ -164,7 +164,7 @@ def test_file_that_cannot_be_read_is_named_and_costs_its_symbol_alone(
     rows = last_session.contents(quick_eve)
     others = [symbol for symbol in SYMBOLS if symbol != "EEE"]
     assert_same(last_session.of_symbols(rows, others), last_session.of_symbols(undisturbed, others))
-    assert rows["rejections"].select("symbol", "reason").rows() == [("EEE.parquet", "unreadable_file")]
+    assert rows["rejections"].select("symbol", "reason").rows() == [("EEE.parquet", "unreadable")]
     assert failed_symbols(quick_eve, LAST) == ["EEE"]
 
     path.write_bytes(sound)

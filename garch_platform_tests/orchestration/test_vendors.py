@@ -152,7 +152,7 @@ def test_hourly_bars_stand_beside_the_others_and_are_resumed(
     assert after.filter(symbol="MSFT").equals(hourly.filter(symbol="MSFT"))
     assert len(after.filter(symbol="AAPL")) == 6 * len(PAST) + 1
     noted = launcher.workspace.database.read_table("rejections", asset=["hourly_bars"])
-    assert noted.select("symbol", "reason").rows() == [("MSFT", "unreadable_file")]
+    assert noted.select("symbol", "reason").rows() == [("MSFT", "unreadable")]
 
 
 def test_own_timeframe_is_refused_beside_itself(launcher: Launcher) -> None:

@@ -39,7 +39,7 @@ def replay_session(
     start, end = (date.fromisoformat(day) if day else None for day in (config.start_date, config.end_date))
     record = record_replay(
         workspace,
-        context.run_id,
+        context.run.run_id,
         start=start,
         end=end,
         symbols=config.symbols,
@@ -58,12 +58,14 @@ def live_session(
     Running it again while the session lasts fills what was missed in between.
     """
     tail = STREAM_TAIL.total_seconds()
-    return _recorded(record_session(workspace, context.run_id, datetime.now(UTC), tail_seconds=tail))
+    return _recorded(record_session(workspace, context.run.run_id, datetime.now(UTC), tail_seconds=tail))
 
 
 def _recorded(record: LiveRecord) -> dg.MaterializeResult[None]:
     latencies, gaps = record.latencies_ms, record.gaps
-    shown: dict[str, Any] = {name: value for name, value in record.row.items() if isinstance(value, int | float | str)}
+    shown: dict[str, Any] = {
+        name: value for name, value in record.row.items() if isinstance(value, int | float | str)
+    }
     if latencies:
         shown["latency"] = plot(lambda axes: axes.hist(latencies, bins=40), title="Delivery latency (ms)")
     lines = [" | ".join(str(value) for value in row) for row in gaps.head(SHOWN_GAPS).iter_rows()]

@@ -1,0 +1,111 @@
+"""Alpaca's list of assets: what may be traded, shorted and borrowed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import polars as pl
+from pydantic import SecretStr
+
+from garch_platform.errors import SourceError
+from garch_platform.sources.alpaca_pages import AlpacaAccess
+
+__all__ = ["ASSETS_SCHEMA", "AlpacaAssets"]
+
+ASSETS_SCHEMA: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
+    "asset_id": pl.String,
+    "symbol": pl.String,
+    "name": pl.String,
+    "exchange": pl.String,
+    "asset_class": pl.String,
+    "status": pl.String,
+    "is_tradable": pl.Boolean,
+    "is_shortable": pl.Boolean,
+    "is_easy_to_borrow": pl.Boolean,
+    "is_fractionable": pl.Boolean,
+}
+"""One row an asset. Several may bear one symbol, of which at most one is ``active``."""
+
+VENDOR_NAMES: Final = {
+    "asset_id": "id",
+    "asset_class": "class",
+    "is_tradable": "tradable",
+    "is_shortable": "shortable",
+    "is_easy_to_borrow": "easy_to_borrow",
+    "is_fractionable": "fractionable",
+}
+
+
+class AlpacaAssets:
+    """The trading server's list of US equities, active and inactive.
+
+    Args:
+        key: value of APCA_API_KEY_ID; None if it is not set, which is an error only when asking.
+        secret: value of APCA_API_SECRET_KEY.
+        paper: the credentials are those of a paper account.
+        url: scheme://host:port of another server; None = Alpaca's.
+        requests_per_minute: of the account.
+        attempts: of a request that fails by network, 429 or 5xx.
+        sleep: waits so many seconds.
+        now: the time, UTC.
+    """
+
+    def __init__(
+        self,
+        key: SecretStr | None,
+        secret: SecretStr | None,
+        *,
+        paper: bool = True,
+        url: str | None = None,
+        requests_per_minute: int = 200,
+        attempts: int = 5,
+        sleep: Callable[[float], None] = time.sleep,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._access = AlpacaAccess(
+            key, secret, requests_per_minute=requests_per_minute, attempts=attempts, sleep=sleep, now=now
+        )
+        self.paper = paper
+        self.url = url
+
+    def listed(self) -> pl.DataFrame:
+        """The complete list as of now, in the order of symbols and ids.
+
+        Returns:
+            `ASSETS_SCHEMA`; ``status`` is ``active`` or ``inactive``, a flag that Alpaca leaves out is null.
+
+        Raises:
+            SourceError: it could not be read as a whole. There is no partial list, so that an asset which
+                is not on it is not on Alpaca's.
+        """
+        from alpaca.trading.client import TradingClient
+        from alpaca.trading.enums import AssetClass
+        from alpaca.trading.requests import GetAssetsRequest
+
+        client = self._access.open(TradingClient, paper=self.paper, url_override=self.url)
+        request = GetAssetsRequest(asset_class=AssetClass.US_EQUITY)
+        return self._access.ask(lambda: _assets(client.get_all_assets(request)))
+
+
+def _assets(answer: Any) -> pl.DataFrame:
+    if not isinstance(answer, list) or not all(isinstance(row, dict) for row in answer):
+        raise ValueError("no list of assets")
+    listed = pl.DataFrame([_asset(row) for row in answer], schema=ASSETS_SCHEMA, orient="row")
+    unknown = listed.filter(~pl.col("status").is_in(["active", "inactive"]))
+    nameless = listed.filter(
+        pl.any_horizontal(pl.col(name).fill_null("") == "" for name in ("asset_id", "symbol"))
+    )
+    if len(unknown) or len(nameless):
+        row = (unknown if len(unknown) else nameless).row(0, named=True)
+        raise SourceError(
+            f"Alpaca's list of assets holds an asset with id {row['asset_id']!r}, symbol {row['symbol']!r} and status "
+            f"{row['status']!r}, which is not understood; nothing of the list was taken"
+        )
+    return listed.unique("asset_id", keep="last").sort("symbol", "asset_id")
+
+
+def _asset(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(row.get(VENDOR_NAMES.get(name, name)) for name in ASSETS_SCHEMA)
