@@ -15,6 +15,7 @@ import polars as pl
 from garch_platform.orchestration.partitions import KeySet
 from garch_platform.orchestration.windows import Window, read_panel
 from garch_platform.orchestration.workspace import Workspace
+from garch_platform.quant.adjustment import with_split_adjustment
 from garch_platform.quant.bar_hash import content_hash
 
 __all__ = [
@@ -194,9 +195,13 @@ def _feature_rows(workspace: Workspace, names: list[str]) -> pl.DataFrame:
     """Every bar and feature row of ``names``: is the log close the bar's, does the state follow the row before."""
     timeframe = workspace.settings.timeframe.name
     key = ["symbol", "timestamp"]
-    bars = workspace.lake.scan(
-        "bars", timeframe=timeframe, symbols=names, columns=[*key, "session_date", "close"]
+    stored = workspace.lake.scan(
+        "bars",
+        timeframe=timeframe,
+        symbols=names,
+        columns=[*key, "session_date", "close", "adjustment", "split_factor"],
     )
+    bars = with_split_adjustment(stored.collect()).lazy()
     columns = [*key, "session_date", "log_close", "log_return", "return_sum", "return_sum_squares"]
     features = workspace.lake.scan("features", timeframe=timeframe, symbols=names, columns=columns).sort(key)
     step = pl.col("log_return").fill_null(0.0)
@@ -205,7 +210,7 @@ def _feature_rows(workspace: Workspace, names: list[str]) -> pl.DataFrame:
     joined = features.with_columns(follows=follows).join(
         bars.with_columns(in_bars=True), on=key, how="full", coalesce=True, suffix="_bar"
     )
-    close = pl.col("close").log()
+    close = (pl.col("close") * pl.col("split_adjustment")).log()
     same = ((close - pl.col("log_close")).abs() <= 1e-12) | (close.is_null() & pl.col("log_close").is_null())
     in_both = pl.col("in_bars").is_not_null() & pl.col("session_date").is_not_null()
     return joined.select(

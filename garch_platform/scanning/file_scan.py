@@ -12,6 +12,7 @@ import polars as pl
 
 from garch_platform.bars import Timeframe
 from garch_platform.errors import InsufficientData, SymbolError
+from garch_platform.quant.adjustment import with_split_adjustment
 from garch_platform.quant.bar_quality import check_bars
 from garch_platform.quant.pairs.floor import selection_floor
 from garch_platform.quant.pairs.panel import PairPanel
@@ -196,6 +197,7 @@ def _panel(request: ScanRequest, bars: pl.DataFrame) -> tuple[pl.DataFrame, pl.S
     days = bars["session_date"].unique().sort()
     wanted = days.tail(request.sessions + request.performance_sessions) if request.sessions else days
     inside = bars.filter(pl.col("session_date") >= wanted[0]) if len(wanted) else bars
+    inside = with_split_adjustment(inside).with_columns(close=pl.col("close") * pl.col("split_adjustment"))
     closes = close_panel(inside, inside["symbol"].unique().sort().to_list())
     dates = inside.select("timestamp", "session_date").unique("timestamp")
     sessions = closes.join(dates, on="timestamp", how="left", maintain_order="left")["session_date"]

@@ -14,6 +14,7 @@ import dagster as dg
 import polars as pl
 import pytest
 from deltalake import write_deltalake
+from polars.testing import assert_frame_equal
 
 from garch_platform.orchestration.assets import build_assets
 from garch_platform.orchestration.checks import build_checks
@@ -21,6 +22,7 @@ from garch_platform.orchestration.io_managers import DatabaseIOManager, LakeIOMa
 from garch_platform.orchestration.jobs import DAILY_JOB
 from garch_platform.orchestration.launch import QUIET, Launcher
 from garch_platform.orchestration.planner import RANGE_END, RANGE_START
+from garch_platform.orchestration.revisions import stale_results
 from garch_platform.store.lake_partitions import with_period
 from garch_platform_tests.orchestration import small_market as market_of
 from garch_platform_tests.orchestration.small_market import CALENDAR, DAYS, SESSIONS, SYMBOLS
@@ -224,16 +226,23 @@ def test_unadjusted_split_inside_a_range_is_told_with_its_factor(forgetful: Laun
     assert row["timestamp"].startswith(str(DAYS[2]))
 
 
-def test_declared_split_of_raw_prices_is_told_because_it_is_not_applied(forgetful: Launcher) -> None:
+def test_declared_split_of_raw_prices_changes_no_feature(forgetful: Launcher) -> None:
+    """From the last day on, prices are a seventh of what they were, and a split of 7 for 1 says so."""
     folder = forgetful.workspace.settings.workspace
-    rows = market_of.read_inbox(folder, "EEE")
-    market_of.write_inbox(folder, rows.with_columns(split=pl.when(pl.col("date") == DAY).then(7.0)))
+    columns = ["log_close", "log_return", "z_score", "rolling_std", "ma_short", "rsi", "return_sum"]
+    before = rows_of(forgetful, "features", "EEE", DAY).select(columns)
     for name in SYMBOLS:
-        if name != "EEE":
-            bars = market_of.read_inbox(folder, name)
-            market_of.write_inbox(folder, bars.with_columns(split=pl.lit(None, pl.Float64)))
-    (outcome,) = market_of.run(forgetful, forgetful.planner.daily(DAY, DAY))
-    assert outcome.message == "raw_bars: raw prices with a split that is not applied: EEE"
+        of_name = (pl.col("date") == DAY) & (name == "EEE")
+        rows = market_of.read_inbox(folder, name).with_columns(split=pl.when(of_name).then(7.0))
+        market_of.write_inbox(folder, rows)
+    market_of.revise(folder, "EEE", DAY, 1 / 7)
+    (outcome,) = market_of.run(forgetful, forgetful.planner.daily(DAY, DAY, ["EEE"]))
+    assert outcome.message == ""
+    after = rows_of(forgetful, "features", "EEE", DAY)
+    assert after["split_adjustment"].to_list() == [7.0]
+    assert_frame_equal(after.select(columns), before, rel_tol=1e-12)
+    stale = stale_results(forgetful.workspace, ["EEE"])
+    assert stale.filter(pl.col("asset") == "features").is_empty()
 
 
 def test_stored_feature_that_the_bars_do_not_give_is_shown(forgetful: Launcher) -> None:

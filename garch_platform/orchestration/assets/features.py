@@ -11,6 +11,7 @@ from garch_platform.orchestration.partitions import KeySet
 from garch_platform.orchestration.revisions import record_late_features
 from garch_platform.orchestration.windows import feature_lookback, previous_features
 from garch_platform.orchestration.workspace import Workspace
+from garch_platform.quant.adjustment import with_split_adjustment
 from garch_platform.quant.features import FeatureWindows, compute_features
 
 __all__ = ["LAKE_COLUMNS", "compute", "feature_history", "features"]
@@ -20,6 +21,7 @@ LAKE_COLUMNS = {
     "feature_date": pl.Date,
     "computation_method": pl.String,
     "data_source": pl.String,
+    "split_adjustment": pl.Float64,
 }
 """Columns that the lake's ``features`` table holds beside those that `compute_features` makes."""
 
@@ -62,19 +64,33 @@ def _windows(workspace: Workspace) -> FeatureWindows:
 
 
 def compute(workspace: Workspace, bars: pl.DataFrame, *, previous: pl.DataFrame | None) -> pl.DataFrame:
-    """Features of ``bars`` as the lake stores them, continued from the rows ``previous``."""
+    """Features of ``bars`` as the lake stores them, continued from the rows ``previous``.
+
+    Raw closes are taken in the share of the beginning, so that a split is no return.
+    """
     timeframe = workspace.settings.timeframe
+    adjusted = with_split_adjustment(bars, _last_adjustments(previous))
     rows = compute_features(
-        bars.select("symbol", "timestamp", "session_date", "close"),
+        adjusted.select(
+            "symbol", "timestamp", "session_date", close=pl.col("close") * pl.col("split_adjustment")
+        ),
         windows=_windows(workspace),
         bars_per_year=workspace.calendar.bars_per_year(timeframe),
         intraday=not timeframe.is_daily,
         previous=previous,
     )
-    sources = bars.select("symbol", "timestamp", "timeframe", "data_source")
+    sources = adjusted.select("symbol", "timestamp", "timeframe", "data_source", "split_adjustment")
     return rows.join(sources, on=["symbol", "timestamp"], how="left").with_columns(
         feature_date=pl.col("session_date"), computation_method=pl.lit(METHOD)
     )
+
+
+def _last_adjustments(previous: pl.DataFrame | None) -> dict[str, float]:
+    """The split adjustment of each symbol's last row; rows of an older version have none."""
+    if previous is None or "split_adjustment" not in previous.columns:
+        return {}
+    rows = previous.sort("timestamp").group_by("symbol").agg(pl.col("split_adjustment").last().fill_null(1.0))
+    return dict(rows.iter_rows())
 
 
 def _broken_chains(workspace: Workspace, keys: KeySet, previous: pl.DataFrame) -> list[str]:
