@@ -1,0 +1,382 @@
+"""The recycler's server: one port for the stream, the REST bars behind it, and its control.
+
+========================  =======================================================================
+``/v2/iex`` ``/v2/sip``   the stream; both carry the same bars
+``/v2/test``              the stream; any symbol gets bars, ``FAKEPACA`` as well
+``/v2/stocks/bars``       HTTP: bars that were replayed (also ``/v2/stocks/SYMBOL/bars``)
+``/recycler/status``      HTTP: the replay and its clients
+``/recycler/proxies``     HTTP: when which symbol stood in for another
+``/recycler/control``     WebSocket: status, pause, resume, seek, speed
+========================  =======================================================================
+
+At a set speed a tick goes out when it is due, whoever is slow. At speed ``max`` the next one is drawn when
+somebody is subscribed and every client has read down to the low-water mark. A client that takes nothing for
+``stall_seconds``, or lets the others wait for as long, or for which more than ``queue_megabytes`` wait, is cut
+off with error 407.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import json
+import logging
+import re
+import ssl
+from collections.abc import AsyncGenerator, Coroutine
+from http import HTTPStatus
+from typing import Any, Final, Self
+from urllib.parse import urlsplit
+
+from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.datastructures import Headers
+from websockets.exceptions import ConnectionClosed
+from websockets.frames import CloseCode
+from websockets.http11 import Request, Response
+
+from garch_platform.errors import ConfigurationError, GarchPlatformError, StreamError
+from garch_platform.recycler.client import Client
+from garch_platform.recycler.control import CONTROL_PATH, command
+from garch_platform.recycler.fanout import Fanout
+from garch_platform.recycler.faults import FaultInjector, are_on
+from garch_platform.recycler.outbox import WRITE_LIMITS, Backlog, Outbox, StreamConnection
+from garch_platform.recycler.replay import Replay
+from garch_platform.recycler.rest import BadRequest, bars_page
+from garch_platform.recycler.session import Credentials, Session
+from garch_platform.recycler.wire import codec_for, error, rfc3339
+from garch_platform.settings.live import Recycler, Secrets
+
+__all__ = ["FEEDS", "RecyclerServer"]
+
+logger = logging.getLogger(__name__)
+
+FEEDS: Final = ("iex", "sip", "test")
+KNOWN_FEEDS: Final = (*FEEDS, "delayed_sip")
+TEST_FEED: Final = "test"
+MEBIBYTE: Final = 1024 * 1024
+MESSAGE_BYTES: Final = MEBIBYTE
+MESSAGE_FRAGMENTS: Final = 64
+HANDSHAKE_SECONDS: Final = 10.0
+KEEPALIVE_SECONDS: Final = 20.0
+CLOSE_SECONDS: Final = 1.0
+BACKLOG: Final = 1024
+READERS: Final = 2
+"""REST requests that read the lake at a time."""
+CHECKS_PER_STALL: Final = 4
+POLL_SECONDS: Final = 0.05
+STREAM_PATHS: Final = frozenset(f"/v2/{feed}" for feed in KNOWN_FEEDS)
+STATUS_PATH: Final = "/recycler/status"
+PROXIES_PATH: Final = "/recycler/proxies"
+BARS_PATH: Final = re.compile(r"/v2/stocks/(?:(?P<symbol>[^/]+)/)?bars")
+
+
+def _text(content: object) -> str:
+    return json.dumps(content, default=rfc3339, separators=(",", ":"))
+
+
+def _json(status: HTTPStatus, content: object) -> Response:
+    """A response with ``content`` as JSON, or as it is where it is JSON already."""
+    body = (content if isinstance(content, str) else _text(content)).encode()
+    headers = Headers()
+    headers["Content-Type"] = "application/json; charset=UTF-8"
+    headers["Content-Length"] = str(len(body))
+    headers["Connection"] = "close"
+    return Response(status.value, status.phrase, headers, body)
+
+
+def _tls(settings: Recycler) -> ssl.SSLContext | None:
+    if settings.tls_certificate is None or settings.tls_key is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(settings.tls_certificate, settings.tls_key)
+    except (OSError, ssl.SSLError) as fault:
+        raise ConfigurationError(
+            f"tls_certificate {settings.tls_certificate} and tls_key {settings.tls_key} cannot be used ({fault}); "
+            "give a PEM certificate and its unencrypted PEM key"
+        ) from None
+    return context
+
+
+def _cannot_listen(host: str, port: int, refusal: OSError) -> StreamError:
+    if refusal.errno == errno.EADDRINUSE:
+        remedy = "another program listens there; stop it, or change websocket.recycler.server_url"
+    else:
+        remedy = f"{refusal.strerror}; change websocket.recycler.server_url"
+    return StreamError(f"the recycler cannot listen at {host}:{port}: {remedy}")
+
+
+class RecyclerServer:
+    """Serves a replay to any number of clients.
+
+    Args:
+        replay: that gives the ticks.
+        settings: ``websocket.recycler``.
+        secrets: with the recycler's key and secret.
+        feeds: that clients may use; another of Alpaca's feeds gives error 409.
+        port: in place of the settings'; 0 takes a free one.
+        auth_seconds: that a client has to authenticate in.
+
+    Raises:
+        ConfigurationError: other machines could reach it with the credentials that everybody knows, or
+            the certificate cannot be read.
+    """
+
+    def __init__(
+        self,
+        replay: Replay,
+        settings: Recycler,
+        secrets: Secrets,
+        *,
+        feeds: tuple[str, ...] = FEEDS,
+        port: int | None = None,
+        auth_seconds: float = 10.0,
+    ) -> None:
+        if secrets.recycler_is_default and not settings.is_loopback:
+            raise ConfigurationError(
+                f"{settings.server_url} can be reached by other machines, and key or secret are the default; "
+                "set GARCH_RECYCLER_KEY and GARCH_RECYCLER_SECRET, or listen at ws://127.0.0.1"
+            )
+        self.replay = replay
+        self.host = settings.host
+        self.port = settings.port if port is None else port
+        self._settings = settings
+        self._credentials = Credentials(secrets.garch_recycler_key, secrets.garch_recycler_secret)
+        self._feeds = feeds
+        self._auth_seconds = auth_seconds
+        self._tls = _tls(settings)
+        self._fanout = Fanout()
+        self._backlog = Backlog()
+        self._clients: set[Client] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._numbers = 0
+        self._places = 0
+        self._cut_off = 0
+        self._server: Server | None = None
+        self._playing: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
+        self._readers = asyncio.Semaphore(READERS)
+
+    @property
+    def url(self) -> str:
+        """Where clients connect, without a path."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'wss' if self._tls else 'ws'}://{host}:{self.port}"
+
+    async def start(self) -> None:
+        """Listen, and let the replay run.
+
+        Raises:
+            StreamError: the address cannot be listened at.
+        """
+        sockets = logging.getLogger(f"{__name__}.sockets")
+        sockets.setLevel(max(logging.INFO, sockets.getEffectiveLevel()))  # DEBUG shows headers: credentials
+        try:
+            self._server = await serve(
+                self._converse,
+                self.host,
+                self.port,
+                process_request=self._request,
+                create_connection=StreamConnection,
+                compression=None,
+                ssl=self._tls,
+                open_timeout=HANDSHAKE_SECONDS,
+                ping_interval=KEEPALIVE_SECONDS,
+                ping_timeout=KEEPALIVE_SECONDS,
+                close_timeout=CLOSE_SECONDS,
+                max_size=MESSAGE_BYTES,
+                max_queue=MESSAGE_FRAGMENTS,
+                write_limit=WRITE_LIMITS,
+                server_header=None,
+                backlog=BACKLOG,
+                logger=sockets,
+            )
+        except OSError as refusal:
+            raise _cannot_listen(self.host, self.port, refusal) from None
+        self.port = next(iter(self._server.sockets)).getsockname()[1]
+        self._playing = asyncio.create_task(self._play())
+        self._playing.add_done_callback(self._played)
+        self._watching = asyncio.create_task(self._watch())
+
+    async def stop(self) -> None:
+        """Close all connections and the port; clients that do not read are dropped."""
+        tasks = [task for task in (self._playing, self._watching) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*(self._dismiss(client) for client in list(self._clients)))
+        if self._server is not None:
+            self._server.close()
+            await self._server.wait_closed()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self.stop()
+
+    async def finished(self) -> None:
+        """Wait for the end of the replay; raises what made it fail. The server goes on without it."""
+        if self._playing is not None:
+            await asyncio.shield(self._playing)
+
+    def status(self) -> dict[str, Any]:
+        """The replay's status, and the server's: address, clients, deliveries."""
+        playing = self._playing
+        return {
+            **self.replay.status(),
+            "url": self.url,
+            "ended": playing is not None and playing.done(),
+            "clients": self._places,
+            "delivered": self._fanout.delivered,
+            "cut_off": self._cut_off,
+        }
+
+    async def _play(self) -> None:
+        ticks = self.replay.ticks()
+        try:
+            await self._hold_back()
+            async for tick in ticks:
+                if self._fanout.send(tick):
+                    await asyncio.sleep(0)
+                await self._hold_back()
+        finally:
+            if isinstance(ticks, AsyncGenerator):
+                await ticks.aclose()
+        self._fanout.finish()
+        logger.info("the replay has ended; the server stays until it is stopped")
+
+    def _played(self, playing: asyncio.Task[None]) -> None:
+        """Tell the clients if the replay has failed; `finished` tells the owner."""
+        failure = None if playing.cancelled() else playing.exception()
+        if failure is not None:
+            logger.error("the replay has failed: %s", failure)
+            for client in self._clients:
+                client.outbox.write(client.outbox.codec.control([error(500)]))
+
+    async def _hold_back(self) -> None:
+        """At speed max, wait for somebody to listen and for everybody to have read."""
+        while (self._backlog or not self._fanout.has_listeners) and self._is_max():
+            await self._backlog.wait(POLL_SECONDS)
+
+    def _is_max(self) -> bool:
+        return bool(self.replay.status()["speed"] == "max")
+
+    async def _watch(self) -> None:
+        """Find the clients that do not read."""
+        loop = asyncio.get_running_loop()
+        stall_seconds = self._settings.stall_seconds
+        while True:
+            await asyncio.sleep(stall_seconds / CHECKS_PER_STALL)
+            now, is_waited_for = loop.time(), bool(self._backlog) and self._is_max()
+            for client in self._clients:
+                outbox = client.outbox
+                slow_for = outbox.behind_for(now) if is_waited_for else 0.0
+                if outbox.is_full or max(outbox.stalled_for(now), slow_for) > stall_seconds:
+                    self._cut(outbox)
+
+    def _cut(self, outbox: Outbox) -> None:
+        if outbox.is_closing:
+            return
+        outbox.discard()
+        self._cut_off += 1
+        logger.warning("a client at %s does not read: cut off (407)", outbox.connection.remote_address)
+        self._spawn(outbox.cut_off())
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _claim(self) -> bool:
+        limit = self._settings.connection_limit
+        if limit is not None and self._places >= limit:
+            return False
+        self._places += 1
+        return True
+
+    async def _converse(self, connection: ServerConnection) -> None:
+        if not isinstance(connection, StreamConnection) or connection.request is None:
+            return
+        path = urlsplit(connection.request.path).path
+        if path == CONTROL_PATH:
+            await self._obey(connection)
+            return
+        client = self._client(connection, path.rpartition("/")[2])
+        self._clients.add(client)
+        try:
+            await client.run()
+        finally:
+            self._clients.discard(client)
+            self._places -= client.session.is_authenticated
+
+    def _client(self, connection: StreamConnection, feed: str) -> Client:
+        settings = self._settings
+        request = connection.request
+        codec = codec_for(request.headers.get("Content-Type") if request else None)
+        session = Session(
+            self._credentials,
+            is_served=feed in self._feeds,
+            claim=self._claim,
+            symbols=self.replay.symbols,
+            symbol_limit=settings.symbol_limit,
+        )
+        limit = int(settings.queue_megabytes * MEBIBYTE)
+        outbox = Outbox(connection, codec, limit=limit, backlog=self._backlog, on_full=self._cut)
+        number, self._numbers = self._numbers, self._numbers + 1
+        return Client(
+            connection,
+            session,
+            outbox,
+            self._fanout,
+            served=self.replay.symbols if feed == TEST_FEED else None,
+            injector=FaultInjector(settings.faults, number) if are_on(settings.faults) else None,
+            slow_ack_seconds=settings.faults.slow_ack_seconds,
+            auth_seconds=self._auth_seconds,
+        )
+
+    async def _obey(self, connection: ServerConnection) -> None:
+        with contextlib.suppress(ConnectionClosed):
+            async for data in connection:
+                refusal = command(self.replay, data)
+                answer = {"error": refusal} if refusal else self.status()
+                await connection.send(_text(answer))
+
+    @staticmethod
+    async def _dismiss(client: Client) -> None:
+        client.outbox.discard()
+        with contextlib.suppress(TimeoutError, ConnectionClosed):
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await client.connection.close(CloseCode.GOING_AWAY)
+        client.outbox.transport.abort()
+
+    async def _request(self, connection: ServerConnection, request: Request) -> Response | None:
+        """Answer plain HTTP; None lets the WebSocket handshake go on."""
+        path, query = urlsplit(request.path).path, urlsplit(request.path).query
+        if path in STREAM_PATHS:
+            return None
+        bars = BARS_PATH.fullmatch(path)
+        if not (bars or path in (CONTROL_PATH, STATUS_PATH, PROXIES_PATH)):
+            return _json(HTTPStatus.NOT_FOUND, {"message": f"{path} is not served"})
+        if not self._credentials.match_headers(request.headers):
+            return _json(HTTPStatus.UNAUTHORIZED, {"message": "unauthorized."})
+        if path == CONTROL_PATH:
+            return None
+        if request.method != "GET":
+            return _json(HTTPStatus.METHOD_NOT_ALLOWED, {"message": "only GET is served"})
+        if path == STATUS_PATH:
+            return _json(HTTPStatus.OK, self.status())
+        if path == PROXIES_PATH:
+            return _json(HTTPStatus.OK, self.replay.proxies())
+        symbol = bars["symbol"] if bars else None
+        try:
+            async with self._readers:
+                page = await asyncio.to_thread(lambda: _text(bars_page(self.replay, query, symbol=symbol)))
+        except BadRequest as refusal:
+            return _json(HTTPStatus.BAD_REQUEST, {"code": 40010000, "message": str(refusal)})
+        except GarchPlatformError as fault:
+            logger.error("bars that were replayed cannot be read again: %s", fault)
+            return _json(HTTPStatus.INTERNAL_SERVER_ERROR, {"code": 50010000, "message": str(fault)})
+        return _json(HTTPStatus.OK, page)

@@ -1,0 +1,147 @@
+"""Rows of ``market_data`` made from messages of the stream and from pages of the REST interface."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, NamedTuple
+
+import polars as pl
+
+from garch_platform.bars import UTC_TIMESTAMP
+from garch_platform.stream.endpoint import Endpoint
+
+__all__ = [
+    "CHANNELS",
+    "MARKET_DATA",
+    "BarRow",
+    "bar_row",
+    "instant",
+    "microseconds",
+    "rows_frame",
+    "split_rows",
+]
+
+MARKET_DATA: Final = "market_data"
+DAY: Final = "1Day"
+CHANNELS: Final = {"b": "bar", "u": "updated_bar", "d": "daily_bar"}
+"""Column ``channel`` by the type of a message; what came over REST is ``rest``."""
+KEY: Final = ("symbol", "timeframe", "timestamp", "feed", "data_source")
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND: Final = timedelta(microseconds=1)
+
+
+class BarRow(NamedTuple):
+    """One bar as received; both times in microseconds since 1970 (UTC), absent values null."""
+
+    channel: str
+    symbol: str
+    timestamp: int
+    open: float
+    high: float
+    low: float
+    close: float
+    volume: float
+    trade_count: int | None
+    vwap: float | None
+    received_at: int
+
+
+SCHEMA: Final = {
+    "channel": pl.String,
+    "symbol": pl.String,
+    "timestamp": pl.Int64,
+    **dict.fromkeys(("open", "high", "low", "close", "volume"), pl.Float64),
+    "trade_count": pl.Int64,
+    "vwap": pl.Float64,
+    "received_at": pl.Int64,
+}
+
+
+def microseconds(moment: datetime) -> int:
+    """Whole microseconds since 1970 of an aware moment."""
+    return (moment - EPOCH) // MICROSECOND
+
+
+def instant(value: int) -> datetime:
+    """The moment (UTC) that is ``value`` microseconds after 1970."""
+    return EPOCH + timedelta(microseconds=value)
+
+
+def bar_row(channel: str, symbol: str, values: Mapping[str, Any], received_at: int) -> BarRow:
+    """A row from a bar of Alpaca's wire, decoded from MessagePack (Timestamp) or JSON (RFC-3339 text).
+
+    Raises:
+        ValueError: a field is absent or holds no number; the message names the symbol.
+    """
+    try:
+        moment = values["t"]
+        if isinstance(moment, str):
+            timestamp = microseconds(datetime.fromisoformat(moment))
+        else:
+            timestamp = moment.seconds * 1_000_000 + moment.nanoseconds // 1000
+        count, vwap = values.get("n"), values.get("vw")
+        return BarRow(
+            channel,
+            symbol,
+            timestamp,
+            float(values["o"]),
+            float(values["h"]),
+            float(values["l"]),
+            float(values["c"]),
+            float(values["v"]),
+            None if count is None else int(count),
+            None if vwap is None else float(vwap),
+            received_at,
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"a bar of {symbol} cannot be read: {error!r}") from error
+
+
+def rows_frame(
+    rows: Iterable[BarRow], endpoint: Endpoint, proxies: Mapping[str, list[tuple[int, int]]]
+) -> pl.DataFrame:
+    """Rows of ``market_data`` in the order of their arrival.
+
+    Args:
+        rows: bars as received.
+        endpoint: names their feed, source and timeframe.
+        proxies: per symbol the spans of stamped time, half-open in microseconds, in which the bars of
+            another symbol stood in for its own.
+    """
+    frame = pl.DataFrame(list(rows), schema=SCHEMA, orient="row")
+    is_daily = pl.col("channel") == CHANNELS["d"]
+    standing_in = [
+        (pl.col("symbol") == symbol) & _overlaps(is_daily, start, end)
+        for symbol, spans in proxies.items()
+        for start, end in spans
+    ]
+    return frame.select(
+        "symbol",
+        pl.when(is_daily).then(pl.lit(DAY)).otherwise(pl.lit(endpoint.timeframe.name)).alias("timeframe"),
+        pl.col("timestamp").cast(pl.Datetime("us")).dt.replace_time_zone("UTC").cast(UTC_TIMESTAMP),
+        *("open", "high", "low", "close", "volume", "vwap", "trade_count"),
+        pl.lit(endpoint.feed).alias("feed"),
+        pl.lit(endpoint.data_source).alias("data_source"),
+        (pl.any_horizontal(standing_in) if standing_in else pl.lit(value=False)).alias("is_proxy"),
+        "channel",
+        pl.col("received_at").cast(pl.Datetime("us")).dt.replace_time_zone("UTC").cast(UTC_TIMESTAMP),
+    )
+
+
+def _overlaps(is_daily: pl.Expr, start: int, end: int) -> pl.Expr:
+    """A daily bar is proxied if any of its day is; any other one if its start is inside."""
+    day = timedelta(days=1) // MICROSECOND
+    length = pl.when(is_daily).then(pl.lit(day)).otherwise(pl.lit(1))
+    return (pl.col("timestamp") < end) & (pl.col("timestamp") + length > start)
+
+
+def split_rows(frame: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Rows that are inserted where missing, and rows that replace what is there.
+
+    First come bars of the stream and of the REST interface, one a key; then updated and daily bars, of
+    which the last one of a key holds.
+    """
+    replacing = pl.col("channel").is_in([CHANNELS["u"], CHANNELS["d"]])
+    first = frame.filter(~replacing).unique(KEY, keep="first", maintain_order=True)
+    return first, frame.filter(replacing).unique(KEY, keep="last", maintain_order=True)

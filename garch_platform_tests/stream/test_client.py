@@ -1,0 +1,477 @@
+"""A replay through the real server and the real alpaca-py into the database: every bar once, whatever happens."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import urllib.request
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from garch_platform.errors import StoreError, StreamError
+from garch_platform.settings import Secrets, Settings
+from garch_platform.store.database import Database
+from garch_platform.store.lake import Lake
+from garch_platform.stream import StreamClient, StreamSummary, build, read_status
+from garch_platform_tests.conftest import free_port
+from garch_platform_tests.recycler.market import session_bars, store
+from garch_platform_tests.store.rows import register
+from garch_platform_tests.stream.edge import (
+    DAYS,
+    SYMBOLS,
+    client_of,
+    edge_settings,
+    follow,
+    now,
+    server_of,
+    small_market,
+    source_bars,
+    until,
+    with_faults,
+    written,
+)
+
+
+def test_every_bar_arrives_once(tmp_path: Path, market: Lake, database: Database) -> None:
+    summary = follow(market, edge_settings(tmp_path), database)
+    source = source_bars(market)
+    assert_frame_equal(written(database), source, check_exact=True)
+    rows = database.read_table("market_data")
+    assert set(rows["data_source"]) == {"recycled"}
+    assert set(rows["feed"]) == {"iex"}
+    assert not rows["is_proxy"].any()
+    assert dict(rows["channel"].value_counts().iter_rows()) == {"bar": source.height, "daily_bar": 6}
+    assert summary.counts.received >= source.height
+    assert (summary.counts.filled, summary.counts.duplicates, summary.counts.gaps) == (0, 0, 0)
+    assert summary.first_bar == dict(source.group_by("symbol").agg(pl.col("timestamp").min()).iter_rows())
+    assert summary.last_bar == dict(source.group_by("symbol").agg(pl.col("timestamp").max()).iter_rows())
+    assert summary.latency_max_ms is None
+    asked = database.read_table("stream_gaps")
+    assert asked.height > 0
+    assert asked["bars_filled"].sum() == 0
+
+
+def test_twice_is_once(tmp_path: Path, market: Lake, sqlite: Database) -> None:
+    follow(market, edge_settings(tmp_path), sqlite)
+    before = sqlite.content("market_data")
+    summary = follow(market, edge_settings(tmp_path), sqlite)
+    assert_frame_equal(sqlite.content("market_data"), before, check_exact=True)
+    assert summary.counts.duplicates > 0
+    assert summary.counts.filled == 0
+
+
+def test_a_loop_in_the_historical_clock_adds_nothing(tmp_path: Path, market: Lake, sqlite: Database) -> None:
+    settings = edge_settings(tmp_path, recycler={"replay_mode": "loop", "loop_count": 3})
+    summary = follow(market, settings, sqlite)
+    assert_frame_equal(written(sqlite), source_bars(market), check_exact=True)
+    assert summary.counts.duplicates >= source_bars(market).height
+
+
+FAULTS: dict[str, dict[str, Any]] = {
+    "drop": {"drop": 0.1},
+    "delay": {"delay": 0.2, "delay_seconds": 0.3},
+    "duplicate": {"duplicate": 0.3},
+    "out of order": {"out_of_order": 0.3},
+    "malformed": {"malformed": 0.1},
+    "disconnect": {"disconnect_after": 200},
+    "mute": {"mute_after": 200},
+    "slow ack": {"slow_ack_seconds": 0.4},
+    "all": {"drop": 0.05, "duplicate": 0.1, "out_of_order": 0.1, "malformed": 0.05, "disconnect_after": 400},
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_no_fault_loses_or_doubles_a_bar(tmp_path: Path, market: Lake, sqlite: Database, fault: str) -> None:
+    """What the stream does not deliver comes over REST; the ``bar`` rows are those that it did."""
+    settings = edge_settings(tmp_path, recycler=with_faults(**FAULTS[fault]), mute_seconds=0.5)
+    summary = follow(market, settings, sqlite)
+    assert_frame_equal(written(sqlite), source_bars(market), check_exact=True)
+    counts = summary.counts
+    rows = dict(sqlite.read_table("market_data")["channel"].value_counts().iter_rows())
+    assert rows.get("rest", 0) == counts.filled
+    assert sqlite.read_table("stream_gaps")["bars_filled"].sum() >= counts.filled
+    assert (counts.filled > 0) == (fault in ("drop", "disconnect", "mute", "all"))
+    assert (counts.duplicates > 0) == (fault in ("duplicate", "all"))
+    assert (counts.malformed > 0) == (fault in ("malformed", "all"))
+    assert (counts.reconnects > 0) == (fault in ("disconnect", "all"))
+    assert (counts.lost, counts.set_aside, summary.spooled_files) == (0, 0, 0)
+
+
+def test_a_mute_socket_is_left(
+    tmp_path: Path, market: Lake, sqlite: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The replay goes on while the first connections hear nothing."""
+    faults = with_faults(mute_after=150)
+    settings = edge_settings(tmp_path, recycler={**faults, "replay_speed": 9000.0}, mute_seconds=0.3)
+    summary = follow(market, settings, sqlite)
+    assert "fell silent" in caplog.text
+    assert summary.counts.reconnects > 0
+    assert_frame_equal(written(sqlite), source_bars(market), check_exact=True)
+
+
+def test_a_paused_replay_is_not_mute(tmp_path: Path, market: Lake, sqlite: Database) -> None:
+    settings = edge_settings(tmp_path, mute_seconds=0.2)
+
+    async def scenario() -> StreamSummary:
+        async with server_of(market, settings) as server:
+            server.replay.pause()
+            client = client_of(settings, sqlite)
+            running = asyncio.create_task(client.run(until_replay_ends=True))
+            await asyncio.sleep(0.6)
+            server.replay.resume()
+            return await running
+
+    register(sqlite, *SYMBOLS)
+    assert asyncio.run(scenario()).counts.reconnects == 0
+    assert_frame_equal(written(sqlite), source_bars(market), check_exact=True)
+
+
+def test_a_server_that_is_started_anew_is_found_again(tmp_path: Path, market: Lake, sqlite: Database) -> None:
+    """Live clock: the second server's stamps go on where the present is."""
+    settings = edge_settings(tmp_path, recycler={"clock": "live", "replay_speed": 600.0})
+
+    async def scenario() -> StreamSummary:
+        stop = asyncio.Event()
+        client = client_of(settings, sqlite)
+        async with server_of(market, settings):
+            running = asyncio.create_task(client.run(stop))
+            await until(lambda: client.counts.received > 30)
+        connected = client.counts.received
+        async with server_of(market, settings):
+            await until(lambda: client.counts.received > connected + 30)
+            stop.set()
+            return await running
+
+    register(sqlite, *SYMBOLS)
+    summary = asyncio.run(scenario())
+    assert summary.counts.reconnects >= 1
+    rows = sqlite.read_table("market_data", timeframe="1Min")
+    assert rows.select("symbol", "timestamp").is_duplicated().sum() == 0
+    assert rows["timestamp"].max() > now() - timedelta(hours=1)
+
+
+class AwayDatabase:
+    """A database that can be switched off."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.is_away = False
+        self.refusals = 0
+
+    def __getattr__(self, name: str) -> Any:
+        if self.is_away:
+            self.refusals += 1
+            raise StoreError("the database is away")
+        return getattr(self.database, name)
+
+
+def test_a_database_that_is_away_costs_nothing(tmp_path: Path, market: Lake, database: Database) -> None:
+    summary = with_a_break(tmp_path, market, database, away_at_start=False)
+    assert_frame_equal(written(database), source_bars(market), check_exact=True)
+    assert (summary.spooled_files, summary.counts.lost) == (0, 0)
+
+
+def test_a_database_that_is_away_at_the_start_costs_nothing(
+    tmp_path: Path, market: Lake, sqlite: Database
+) -> None:
+    summary = with_a_break(tmp_path, market, sqlite, away_at_start=True)
+    assert_frame_equal(written(sqlite), source_bars(market), check_exact=True)
+    assert (summary.spooled_files, summary.counts.lost) == (0, 0)
+
+
+def with_a_break(folder: Path, market: Lake, database: Database, *, away_at_start: bool) -> StreamSummary:
+    """A replay during which the database is away for some batches."""
+    settings = edge_settings(folder, recycler={"replay_speed": 12000.0}, flush_rows=20)
+    away = AwayDatabase(database)
+    register(database, *SYMBOLS)
+
+    async def scenario() -> StreamSummary:
+        away.is_away = away_at_start
+        async with server_of(market, settings):
+            client = client_of(settings, away)
+            running = asyncio.create_task(client.run(until_replay_ends=True))
+            await until(lambda: client.counts.received > 50)
+            away.is_away = True
+            await until(lambda: len(client.spool.files) > 5)
+            assert client.status().error == "the database is away"
+            away.is_away = False
+            return await running
+
+    return asyncio.run(scenario())
+
+
+def test_what_is_spooled_at_the_end_is_written_by_the_next_client(
+    tmp_path: Path, market: Lake, sqlite: Database
+) -> None:
+    away = AwayDatabase(sqlite)
+    away.is_away = True
+    register(sqlite, *SYMBOLS)
+
+    async def scenario(database: Any) -> StreamSummary:
+        settings = edge_settings(tmp_path)
+        async with server_of(market, settings):
+            return await client_of(settings, database).run(until_replay_ends=True)
+
+    assert asyncio.run(scenario(away)).spooled_files > 0
+    assert sqlite.read_table("market_data").is_empty()
+    asyncio.run(scenario(sqlite))
+    assert_frame_equal(written(sqlite), source_bars(market), check_exact=True)
+
+
+def test_a_full_spool_is_loud_and_filled_later(
+    tmp_path: Path, market: Lake, sqlite: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = edge_settings(
+        tmp_path, recycler={"replay_speed": 12000.0}, flush_rows=20, spool_megabytes=0.03
+    )
+    away = AwayDatabase(sqlite)
+    register(sqlite, *SYMBOLS)
+
+    async def scenario() -> StreamSummary:
+        async with server_of(market, settings):
+            client = client_of(settings, away)
+            running = asyncio.create_task(client.run(until_replay_ends=True))
+            away.is_away = True
+            await until(lambda: client.counts.lost > 20)
+            away.is_away = False
+            return await running
+
+    summary = asyncio.run(scenario())
+    assert "raise websocket.spool_megabytes" in caplog.text
+    assert summary.counts.filled > 20
+    assert_frame_equal(written(sqlite), source_bars(market), check_exact=True)
+
+
+def test_symbols_that_are_not_registered_stop_nobody(
+    tmp_path: Path, market: Lake, database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    register(database, "AAPL", "MSFT")
+
+    async def scenario() -> StreamSummary:
+        settings = edge_settings(tmp_path)
+        async with server_of(market, settings):
+            return await client_of(settings, database).run(until_replay_ends=True)
+
+    summary = asyncio.run(scenario())
+    source = source_bars(market)
+    assert_frame_equal(written(database), source.filter(pl.col("symbol") != "AMD"), check_exact=True)
+    assert summary.counts.set_aside > 0
+    assert "garch symbols add AMD" in caplog.text
+    register(database, "AMD")
+    asyncio.run(scenario())
+    assert_frame_equal(written(database), source, check_exact=True)
+    assert list((tmp_path / "spool").glob("*.aside")) == []
+
+
+def test_proxied_bars_are_marked(tmp_path: Path, sqlite: Database) -> None:
+    lake = small_market(tmp_path, symbols=["AAPL", "AMD"])
+    settings = edge_settings(
+        tmp_path, recycler={"symbols": ["AAPL", "AMD", "NEWCO"], "proxies": {"NEWCO": "AMD"}}
+    )
+    follow(lake, settings, sqlite, ["AAPL", "AMD", "NEWCO"])
+    rows = sqlite.read_table("market_data")
+    marked = rows.group_by("symbol").agg(pl.col("is_proxy").all(), pl.col("is_proxy").any().alias("some"))
+    assert sorted(marked.rows()) == [
+        ("AAPL", False, False),
+        ("AMD", False, False),
+        ("NEWCO", True, True),
+    ]
+    amd, newco = (
+        written(sqlite).filter(pl.col("symbol") == name).drop("symbol") for name in ("AMD", "NEWCO")
+    )
+    assert_frame_equal(amd, newco)
+
+
+def test_real_bars_that_come_later_are_not_marked(tmp_path: Path, sqlite: Database) -> None:
+    """NEWCO gets bars of its own between two replays in the live clock."""
+    lake = small_market(tmp_path, symbols=["AMD"])
+    recycler = {"symbols": ["AMD", "NEWCO"], "proxies": {"NEWCO": "AMD"}, "clock": "live"}
+    follow(lake, edge_settings(tmp_path, recycler=recycler), sqlite, ["AMD", "NEWCO"])
+    assert sqlite.read_table("market_data", symbol="NEWCO", timeframe="1Min")["is_proxy"].all()
+    store(lake, session_bars({"NEWCO": range(60)}, DAYS[0], price=500.0))
+    other = tmp_path / "other"
+    fresh = edge_settings(other, recycler=recycler, feed="sip")
+    follow(lake, fresh, sqlite, ["AMD", "NEWCO"])
+    real = sqlite.read_table("market_data", symbol="NEWCO", timeframe="1Min", feed="sip")
+    assert real.height == 60
+    assert not real["is_proxy"].any()
+
+
+def refused(settings: Settings, lake: Lake, database: Database, secrets: Secrets | None = None) -> str:
+    async def scenario() -> None:
+        async with server_of(lake, settings):
+            client = build(settings, secrets or Secrets(), database, SYMBOLS)
+            await client.run()
+
+    with pytest.raises(StreamError) as refusal:
+        asyncio.run(scenario())
+    return str(refusal.value)
+
+
+def test_a_wrong_key_ends_the_client(tmp_path: Path, market: Lake, sqlite: Database) -> None:
+    settings = edge_settings(tmp_path)
+    message = refused(settings, market, sqlite, Secrets(garch_recycler_secret="wrong-and-secret"))
+    assert "402 auth failed; set GARCH_RECYCLER_KEY and GARCH_RECYCLER_SECRET" in message
+    assert "wrong-and-secret" not in message
+    status = read_status(tmp_path)
+    assert status is not None
+    assert status.error == message
+    assert not status.is_running
+
+
+def test_too_many_symbols_end_the_client(tmp_path: Path, market: Lake, sqlite: Database) -> None:
+    settings = edge_settings(tmp_path, recycler={"symbol_limit": 2})
+    assert "405 symbol limit exceeded; follow fewer symbols (websocket.symbols)" in refused(
+        settings, market, sqlite
+    )
+
+
+def test_another_clock_than_expected_ends_the_client(tmp_path: Path, market: Lake, sqlite: Database) -> None:
+    settings = edge_settings(tmp_path)
+    other = edge_settings(
+        tmp_path, recycler={"clock": "live", "server_url": settings.websocket.recycler.server_url}
+    )
+
+    async def scenario() -> None:
+        async with server_of(market, settings):
+            await client_of(other, sqlite).run()
+
+    with pytest.raises(StreamError, match=r"historical clock.*set websocket.recycler.clock alike"):
+        asyncio.run(scenario())
+
+
+def test_a_taken_connection_is_waited_for(
+    tmp_path: Path, market: Lake, sqlite: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    """406: the next try comes after a minute; here the minute is short."""
+    settings = edge_settings(
+        tmp_path, recycler={"connection_limit": 1, "clock": "live", "replay_speed": 600.0}
+    )
+    register(sqlite, *SYMBOLS)
+    other = tmp_path / "other"
+    other.mkdir()
+
+    async def scenario() -> None:
+        async with server_of(market, settings):
+            stop, stop_second = asyncio.Event(), asyncio.Event()
+            first = asyncio.create_task(client_of(settings, sqlite).run(stop))
+            second = client_of(settings.model_copy(update={"workspace": other}), sqlite)
+            assert second.options.connection_limit_seconds >= 60
+            second._connection._limit_seconds = 0.3
+            await until(lambda: (status := read_status(tmp_path)) is not None and status.connected)
+            waiting = asyncio.create_task(second.run(stop_second))
+            await until(lambda: "406 connection limit exceeded" in caplog.text)
+            assert not second.status().connected
+            stop.set()
+            await first
+            await until(lambda: second.counts.received > 0)
+            stop_second.set()
+            await waiting
+
+    asyncio.run(scenario())
+
+
+def test_the_rest_interface_may_be_down(
+    tmp_path: Path,
+    market: Lake,
+    sqlite: Database,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Gaps stay pending, in the journal as well; the next client fills them."""
+    settings = edge_settings(tmp_path, recycler=with_faults(drop=0.1))
+    with monkeypatch.context() as patched:
+
+        def unreachable(*_: object, **__: object) -> Any:
+            raise StreamError("nothing answers")
+
+        patched.setattr("garch_platform.stream.history.BarHistory.pages", unreachable)
+        summary = follow(market, settings, sqlite)
+    assert "gaps stay pending: nothing answers" in caplog.text
+    assert summary.counts.filled == 0
+    assert written(sqlite).height < source_bars(market).height
+    follow(market, edge_settings(tmp_path), sqlite)
+    assert_frame_equal(written(sqlite), source_bars(market), check_exact=True)
+
+
+def test_lateness_has_quantiles(tmp_path: Path, sqlite: Database) -> None:
+    client = client_of(edge_settings(tmp_path), sqlite)
+    for value in range(1, 101):
+        client.latencies.add(value, float(value))
+    summary = client.summary()
+    assert (summary.latency_p50_ms, summary.latency_p99_ms, summary.latency_max_ms) == (50.0, 99.0, 100.0)
+    assert len(summary.latencies) == 100
+
+
+def test_status_health_and_metrics(
+    tmp_path: Path, market: Lake, sqlite: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    port = free_port()
+    settings = edge_settings(
+        tmp_path,
+        recycler={"clock": "live", "replay_speed": 600.0},
+        health_seconds=0.2,
+        metrics_port=port,
+    )
+    register(sqlite, *SYMBOLS)
+    assert read_status(tmp_path) is None
+
+    def metrics() -> str:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+            return answer.read().decode()
+
+    async def scenario() -> tuple[StreamClient, str]:
+        stop = asyncio.Event()
+        async with server_of(market, settings):
+            client = client_of(settings, sqlite)
+            running = asyncio.create_task(client.run(stop))
+            await until(lambda: client.counts.written > 20)
+            await asyncio.sleep(0.5)
+            text = await asyncio.to_thread(metrics)
+            status = read_status(tmp_path)
+            assert status is not None
+            assert status.connected
+            assert status.is_running
+            assert status.subscribed == SYMBOLS
+            assert set(status.last_bar) == set(SYMBOLS)
+            stop.set()
+            await running
+        return client, text
+
+    with caplog.at_level(logging.INFO, logger="garch_platform.stream"):
+        client, text = asyncio.run(scenario())
+    assert "garch_stream_connected 1.0" in text
+    assert 'garch_stream_last_bar_timestamp_seconds{symbol="AMD"}' in text
+    assert "stream: recycler connected, 3 symbols, lag" in caplog.text
+    status = read_status(tmp_path)
+    assert status is not None
+    assert not status.is_running
+    assert not status.connected
+    assert status.counts == client.counts
+    with pytest.raises(OSError, match="refused"):
+        metrics()
+
+
+def test_a_status_that_is_none_is_said(tmp_path: Path) -> None:
+    (tmp_path / "stream.json").write_text('{"pid": 1}')
+    with pytest.raises(StreamError, match="no status of a stream client"):
+        read_status(tmp_path)
+
+
+def test_no_symbols_are_refused(tmp_path: Path, sqlite: Database) -> None:
+    with pytest.raises(StreamError, match=r"garch symbols add"):
+        client_of(edge_settings(tmp_path), sqlite, [])
+
+
+def test_a_run_can_end_at_a_moment(tmp_path: Path, sqlite: Database) -> None:
+    """Nothing listens; the client tries, and ends in time."""
+    register(sqlite, *SYMBOLS)
+    client = client_of(edge_settings(tmp_path), sqlite)
+    summary = asyncio.run(client.run(until=now() + timedelta(seconds=0.3)))
+    assert summary.counts.received == 0
+    assert summary.ended_at - summary.started_at < timedelta(seconds=5)
