@@ -118,7 +118,7 @@ class YahooAccess:
 
 
 def _library() -> Any:
-    import yfinance  # type: ignore[import-untyped]
+    import yfinance
 
     return yfinance
 

@@ -20,7 +20,7 @@ from garch_platform.stream.endpoint import Endpoint
 from garch_platform.stream.feed import BarFeed
 from garch_platform.stream.filler import GapFiller
 from garch_platform.stream.gaps import Gaps
-from garch_platform.stream.history import BarHistory, ReplayState
+from garch_platform.stream.history import BarHistory, ReplayState, stamp_of
 from garch_platform.stream.hours import MarketHours
 from garch_platform.stream.journal import GapJournal
 from garch_platform.stream.resume import StoredBars
@@ -39,6 +39,8 @@ STATUS_SECONDS: Final = 2.0
 FINAL_FILL_SECONDS: Final = 30.0
 FILL_SECONDS: Final = {"alpaca": 300.0, "recycler": 1.0}
 """Between two rounds of asking for holes; a quiet symbol of a real market has many."""
+REST_LAG: Final = 60_000_000
+"""Microseconds after its end at which Alpaca's REST interface surely has a bar."""
 JOURNAL_FILE: Final = "stream_gaps.json"
 
 
@@ -228,6 +230,7 @@ class StreamClient:
             history,
             self._gaps,
             self._writer,
+            horizon=self._horizon,
             counts=self.counts,
             seconds=FILL_SECONDS[self.endpoint.mode],
             step=self._step,
@@ -270,6 +273,11 @@ class StreamClient:
             last = {symbol: moment for symbol, moment in last.items() if moment <= latest}
         self._gaps.resume(last, first=self._connection.first_of_new)
         self._filler.wake()
+
+    def _horizon(self) -> int | None:
+        if self._replay is not None:
+            return stamp_of(self._replay.status())
+        return microseconds(datetime.now(UTC)) - self._step - REST_LAG
 
     def _now_connected(self) -> None:
         self._filler.wake()

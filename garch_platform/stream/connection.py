@@ -14,7 +14,7 @@ from garch_platform.stream.counts import Counts
 from garch_platform.stream.endpoint import Endpoint
 from garch_platform.stream.feed import BarFeed, FeedError, MalformedFrame
 from garch_platform.stream.gaps import Gaps
-from garch_platform.stream.history import ReplayState
+from garch_platform.stream.history import ReplayState, stamp_of
 from garch_platform.stream.hours import MarketHours
 from garch_platform.stream.rows import microseconds
 
@@ -174,7 +174,7 @@ class KeptConnection:
         status = await self._status()
         if status is None:
             return True
-        stamp, newest = _stamp(status), self._gaps.newest
+        stamp, newest = stamp_of(status), self._gaps.newest
         return stamp is not None and (newest is None or stamp > newest)
 
     async def _look_at_replay(self) -> None:
@@ -190,7 +190,7 @@ class KeptConnection:
             )
         self.is_timely = clock == "live" and status.get("speed") == REAL_TIME
         if clock == "live":
-            stamp = _stamp(status)
+            stamp = stamp_of(status)
             self.latest = microseconds(datetime.now(UTC)) if stamp is None else stamp
             newest = self._gaps.newest
             if newest is not None and newest > self.latest:
@@ -212,8 +212,3 @@ async def cancelled(task: asyncio.Future[Any]) -> None:
         await asyncio.wait([task], timeout=0.2)
     if not task.cancelled():
         task.exception()
-
-
-def _stamp(status: dict[str, Any]) -> int | None:
-    stamp = status.get("stamp")
-    return None if stamp is None else microseconds(datetime.fromisoformat(stamp))

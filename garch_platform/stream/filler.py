@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -55,13 +55,23 @@ class GapFiller:
         history: the REST interface.
         gaps: what is missing.
         writer: takes the bars.
+        horizon: asked in a thread, the time up to which the server has the bars of all symbols; null where
+            that is not known.
         counts: spans that had bars are counted.
         seconds: between two rounds while nothing is urgent.
         step: microseconds between two bars.
     """
 
     def __init__(
-        self, history: BarHistory, gaps: Gaps, writer: Writer, *, counts: Counts, seconds: float, step: int
+        self,
+        history: BarHistory,
+        gaps: Gaps,
+        writer: Writer,
+        *,
+        horizon: Callable[[], int | None],
+        counts: Counts,
+        seconds: float,
+        step: int,
     ) -> None:
         self.endpoint: Endpoint = history.endpoint
         self.error: str | None = None
@@ -69,6 +79,7 @@ class GapFiller:
         self._history = history
         self._gaps = gaps
         self._writer = writer
+        self._horizon = horizon
         self._counts = counts
         self._seconds = seconds
         self._step = step
@@ -140,6 +151,9 @@ class GapFiller:
                 self._note(span, first.get(span), span.end or 0, found[span])
 
     async def _open(self, requests: Sequence[_Request], attempts: int | None) -> None:
+        """Bars of different symbols are read at different moments: only the horizon of before holds for all."""
+        loop = asyncio.get_running_loop()
+        horizon = await loop.run_in_executor(self._thread, self._horizon) if requests else None
         found: Counter[str] = Counter()
         first: dict[str, int] = {}
         last: dict[str, int] = {}
@@ -149,17 +163,15 @@ class GapFiller:
                 found[row.symbol] += 1
                 first.setdefault(row.symbol, row.timestamp)
                 last[row.symbol] = max(row.timestamp, last.get(row.symbol, row.timestamp))
-        horizon = max(last.values(), default=None)
-        if horizon is None:
-            return
         for span in (span for request in requests for span in request.spans):
             newest = last.get(span.symbol)
-            until = horizon
+            known = [] if horizon is None else [self._gaps.after(horizon)]
             if newest is not None:
-                until = max(horizon, self._gaps.after(newest))
+                known.append(self._gaps.after(newest))
                 self._gaps.had(span.symbol, newest)
-            self._gaps.answered(span, until)
-            self._note(span, first.get(span.symbol), until, found[span.symbol])
+            if known:
+                self._gaps.answered(span, max(known))
+                self._note(span, first.get(span.symbol), max(known), found[span.symbol])
 
     def _note(self, span: Span, first: int | None, end: int, bars: int) -> None:
         start = first if span.start is None else span.start

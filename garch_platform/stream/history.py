@@ -19,7 +19,7 @@ from garch_platform.errors import StreamError
 from garch_platform.stream.endpoint import Endpoint
 from garch_platform.stream.rows import BarRow, bar_row, instant, microseconds
 
-__all__ = ["BarHistory", "ReplayState"]
+__all__ = ["BarHistory", "ReplayState", "stamp_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -189,6 +189,12 @@ class ReplayState:
         except (APIError, RequestException, ValueError) as error:
             logger.debug("%s/recycler%s: %s", self.endpoint.rest_url, path, error)
             return None
+
+
+def stamp_of(status: Mapping[str, Any] | None) -> int | None:
+    """Time of the latest bars that a recycler has sent, from its status; null before the first."""
+    stamp = None if status is None else status.get("stamp")
+    return None if stamp is None else microseconds(datetime.fromisoformat(stamp))
 
 
 class _SymbolsRefused(Exception):
