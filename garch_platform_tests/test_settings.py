@@ -256,6 +256,11 @@ class TestLiveEdge:
             ("recycler__server_url", "http://127.0.0.1:8765", "write ws://host:port or wss://host:port"),
             ("recycler__server_url", "ws://127.0.0.1:8765/v2/iex", "without a path"),
             ("recycler__server_url", "wss://127.0.0.1:8765", "needs tls_certificate and tls_key"),
+            (
+                "recycler__server_url",
+                "ws://127.0.0.1:99999",
+                "Port out of range 0-65535; write ws://host:port",
+            ),
             ("recycler__clock", "utc", "Input should be 'live' or 'historical'"),
             ("recycler__session_gaps", "yes", "Input should be 'skip' or 'keep'"),
             ("recycler__tls_key", "key.pem", "tls_certificate and tls_key belong together"),

@@ -9,18 +9,20 @@ from typing import Any
 
 import dagster as dg
 import polars as pl
-from sqlalchemy import or_, select
+from sqlalchemy import func, or_, select
 
 from garch_platform.errors import GarchPlatformError, SourceError
 from garch_platform.orchestration.jobs import DAILY_JOB
 from garch_platform.orchestration.planner import RANGE_START
-from garch_platform.orchestration.workspace import PROMOTED_SOURCES, Workspace
+from garch_platform.orchestration.promotion import in_sessions, promoted_rows
+from garch_platform.orchestration.workspace import Workspace
 from garch_platform.quant.bar_hash import content_hash
 from garch_platform.sessions import FIRST_DAY, LAST_DAY
 from garch_platform.sources.bar_file import bar_paths
 from garch_platform.store.schema import METADATA
 
 __all__ = [
+    "LATE_AFTER",
     "SETTLED_AFTER",
     "changed_bars",
     "changed_files",
@@ -30,7 +32,10 @@ __all__ = [
 ]
 
 SETTLED_AFTER = timedelta(minutes=15)
-"""From a session's close until its live bars are taken: late trades and updated bars are in by then."""
+"""From a session's close until its live bars are promoted: late trades and updated bars are in by then."""
+
+LATE_AFTER = SETTLED_AFTER + timedelta(minutes=5)
+"""From the close until new bars are taken for late ones: the promotion had its time."""
 
 MARKET_DATA = METADATA.tables["market_data"]
 
@@ -92,42 +97,28 @@ def _unlike_the_lake(workspace: Workspace, candidates: pl.DataFrame) -> pl.DataF
 def live_sessions(workspace: Workspace, state: Mapping[str, Any]) -> tuple[set[date], dict[str, Any]]:
     """Sessions of usable live bars that came or were corrected since ``state``, and the new state.
 
-    Usable are bars of Alpaca, of the workspace's timeframe, inside the session: neither recycled nor
-    proxied ones, and none from before the open or after the close.
+    Usable are bars that research may use, inside the session; a daily one once the session is over.
     """
     seen_id, seen_at = state.get("market_data_id", 0), state.get("received_at")
     since = datetime.fromisoformat(seen_at) if seen_at else datetime.max.replace(tzinfo=UTC)
-    table, step = MARKET_DATA.c, workspace.settings.timeframe
-    rows = workspace.database.read(
-        select(
-            *(
-                table.id,
-                table.timestamp,
-                table.timeframe,
-                table.data_source,
-                table.is_proxy,
-                table.received_at,
-            )
-        ).where(or_(table.id > seen_id, table.received_at > since))
-    )
-    if rows.is_empty():
-        return set(), {"market_data_id": seen_id, "received_at": seen_at}
-    local_day = pl.col("timestamp").dt.convert_time_zone(str(workspace.calendar.timezone)).dt.date()
-    usable = (
-        rows.filter(
-            pl.col("data_source").is_in(PROMOTED_SOURCES),
-            ~pl.col("is_proxy"),
-            pl.col("timeframe") == step.name,
+    table = MARKET_DATA.c
+    usable = promoted_rows(workspace.settings.timeframe)
+    newest = workspace.database.read(
+        select(func.max(table.id).label("id"), func.max(table.received_at).label("received_at")).where(
+            *usable
         )
-        .with_columns(session_date=local_day)
-        .join(workspace.calendar.schedule, on="session_date")
-        .filter(pl.col("timestamp").is_between("open_at", "close_at", closed="left") | step.is_daily)
     )
-    newest = {
-        "market_data_id": max(seen_id, *rows["id"]),
-        "received_at": max([seen_at or "", *(moment.isoformat() for moment in rows["received_at"])]),
+    rows = workspace.database.read(
+        select(table.timestamp, func.max(table.received_at).label("received_at"))
+        .where(*usable, or_(table.id > seen_id, table.received_at > since))
+        .group_by(table.timestamp)
+    )
+    found = in_sessions(rows, workspace.calendar, workspace.settings.timeframe)
+    moment = newest["received_at"][0]
+    return set(found["session_date"]), {
+        "market_data_id": max(seen_id, newest["id"][0] or 0),
+        "received_at": moment.isoformat() if moment else seen_at,
     }
-    return set(usable["session_date"]), newest
 
 
 def requested_since(instance: dg.DagsterInstance, day: date, moment: datetime) -> bool:
@@ -138,16 +129,13 @@ def requested_since(instance: dg.DagsterInstance, day: date, moment: datetime) -
 
 def has_live_bars(workspace: Workspace, day: date) -> bool:
     """Whether ``market_data`` holds a bar of the session ``day`` that research may use."""
-    table, (_, end) = MARKET_DATA.c, workspace.calendar.bounds(day)
-    found = workspace.database.read(
-        select(table.id)
-        .where(
-            table.timeframe == workspace.settings.timeframe.name,
-            table.data_source.in_(PROMOTED_SOURCES),
-            table.is_proxy.is_(False),
-            table.timestamp >= datetime.combine(day, time(), workspace.calendar.timezone),
-            table.timestamp < end,
+    table, zone = MARKET_DATA.c, workspace.calendar.timezone
+    step = workspace.settings.timeframe
+    rows = workspace.database.read(
+        select(table.timestamp, table.received_at).where(
+            *promoted_rows(step),
+            table.timestamp >= datetime.combine(day, time(), zone),
+            table.timestamp < workspace.calendar.bounds(day)[1],
         )
-        .limit(1)
     )
-    return not found.is_empty()
+    return not in_sessions(rows, workspace.calendar, step).is_empty()

@@ -98,6 +98,8 @@ def with_recycler(settings: Settings, changes: Mapping[str, Any], *, mode: str |
     except ValidationError as error:
         problems = "; ".join(
             f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']} (got {problem['input']!r})"
+            if problem["loc"]
+            else problem["msg"]
             for problem in error.errors()
         )
         raise ConfigurationError(f"websocket.recycler is not valid: {problems}") from None
@@ -134,6 +136,11 @@ def record_replay(
     chosen = followed_symbols(workspace, list(symbols) or None)
     if attach:
         status = recycler_control(workspace).status()
+        if status["passes"] is None:
+            raise StreamError(
+                f"the recycler at {status['url']} replays without end; attach to a bounded replay "
+                "(garch recycle --mode single_pass), or leave --attach out"
+            )
         settings = with_recycler(workspace.settings, {"clock": status["clock"]}, mode="recycler")
         days = (date.fromisoformat(status["first_session"]), date.fromisoformat(status["last_session"]))
     else:
@@ -250,6 +257,7 @@ def _behind(workspace: Workspace, expected: Mapping[str, int], days: tuple[date,
         select(MARKET_DATA.symbol, func.count().label("bars"))
         .where(
             MARKET_DATA.data_source == "recycled",
+            MARKET_DATA.is_proxy.is_(False),
             MARKET_DATA.timeframe == workspace.settings.timeframe.name,
             MARKET_DATA.timestamp >= first,
             MARKET_DATA.timestamp < last,

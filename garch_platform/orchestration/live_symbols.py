@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from io import StringIO
 
-import polars as pl
 from ruamel.yaml import YAML
 
-from garch_platform.errors import SymbolError
+from garch_platform.errors import ConfigurationError, SymbolError
 from garch_platform.orchestration.workspace import Workspace
 
 __all__ = ["follow_only", "followed_symbols", "pair_symbols", "stand_ins", "trial_symbols"]
 
+VARIABLE = "GARCH_WEBSOCKET__SYMBOLS"
 TRIAL_SYMBOLS = 3
 """How many registered symbols `trial_symbols` takes where none is configured."""
 
@@ -54,12 +55,15 @@ def pair_symbols(workspace: Workspace) -> list[str]:
     """Both legs of every pair that passed on the last ranked session.
 
     Raises:
-        SymbolError: no session was ranked yet, or no pair passed.
+        SymbolError: no session was ranked yet, or no pair passed on the last one.
     """
-    ranked = workspace.database.read_table("pair_rankings", passed=[True])
-    if ranked.is_empty():
-        raise SymbolError("no pair has passed yet; run `garch refresh`, and see `garch rank`")
-    last = ranked.filter(pl.col("ranking_date") == pl.col("ranking_date").max()).sort("rank")
+    days = workspace.database.read("SELECT max(ranking_date) AS ranking_date FROM pair_rankings")
+    day = days["ranking_date"][0]
+    if day is None:
+        raise SymbolError("no session was ranked yet; run `garch refresh`")
+    last = workspace.database.read_table("pair_rankings", ranking_date=[day], passed=[True]).sort("rank")
+    if last.is_empty():
+        raise SymbolError(f"no pair passed on {day}, the last ranked session; see `garch rank`")
     return list(
         dict.fromkeys(symbol for pair in last.select("symbol_1", "symbol_2").rows() for symbol in pair)
     )
@@ -79,7 +83,15 @@ def follow_only(workspace: Workspace, symbols: Sequence[str]) -> None:
     """Write ``symbols`` as ``websocket.symbols`` into the workspace's settings.yaml; empty follows all.
 
     Comments and other settings of the file stay as they are.
+
+    Raises:
+        SymbolError: one of them is not registered and active; nothing was written.
+        ConfigurationError: a variable of the environment says otherwise and would win.
     """
+    if symbols:
+        followed_symbols(workspace, symbols)
+    if VARIABLE in os.environ:
+        raise ConfigurationError(f"{VARIABLE} is set and wins over settings.yaml; unset it first")
     path = workspace.settings.workspace / "settings.yaml"
     yaml = YAML(typ="rt")
     yaml.preserve_quotes = True
@@ -89,4 +101,6 @@ def follow_only(workspace: Workspace, symbols: Sequence[str]) -> None:
     written = StringIO()
     yaml.dump(document, written)
     head = text if text and not yaml.load(text) else ""
-    path.write_text(head + written.getvalue(), "utf-8")
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    fresh.write_text(head + written.getvalue(), "utf-8")
+    fresh.replace(path)

@@ -9,10 +9,14 @@ from typing import Any
 
 import polars as pl
 
+from garch_platform.errors import DataError
 from garch_platform.orchestration.workspace import Workspace
 from garch_platform.store.assets import AssetChanges, record_assets
 
 __all__ = ["Maintained", "maintain_symbols"]
+
+FEW, SHARE = 3, 0.1
+"""Registered symbols, and the share of them, that may be delisted between two looks and be believed."""
 
 
 @dataclass(frozen=True)
@@ -23,25 +27,28 @@ class Maintained:
         changes: against the list before.
         retired: registered symbols that were delisted.
         renamed: registered symbols by the name that they have now.
+        returned: symbols that were retired so and are listed again.
         untradable: symbols that stay registered and may not be traded at present.
     """
 
     changes: AssetChanges
     retired: list[str]
     renamed: dict[str, str]
+    returned: list[str]
     untradable: list[str]
 
 
 def maintain_symbols(workspace: Workspace, assets: pl.DataFrame, today: date) -> Maintained:
     """Record ``assets`` (the complete list) and bring the registry in line; twice is the same as once.
 
-    A registered symbol that was delisted is retired as of the day on which that was seen. One that was
-    renamed is retired, and its new name registered with the same sector and asset class. Symbols that the
-    broker never listed stay as they are. What to do follows from what is recorded, so that a run which was
-    interrupted is completed by the next.
+    A registered symbol that was delisted is retired as of the day on which that was seen, and returns when
+    the broker lists it again. One that was renamed is retired, and its new name registered with the same
+    sector and asset class. Symbols that the broker never listed stay as they are. What to do follows from
+    what is recorded, so that a run which was interrupted is completed by the next.
 
     Raises:
-        DataError: the list is empty or implausibly short; nothing was changed.
+        DataError: the list is empty or implausibly short, or would retire more registered symbols at once
+            than is believable; the registry was not changed.
     """
     changes = record_assets(workspace.database, assets, today)
     recorded = workspace.database.read_table("broker_assets")
@@ -52,13 +59,29 @@ def maintain_symbols(workspace: Workspace, assets: pl.DataFrame, today: date) ->
     delisted = dict(recorded.drop_nulls("delisted_on").select("symbol", "delisted_on").iter_rows())
     renamed = {old: new for old, new in _renames(workspace).items() if old in left and new in active}
     retired = sorted((left & set(delisted)) - set(renamed))
+    if len(retired) > max(FEW, SHARE * len(followed)):
+        raise DataError(
+            f"the list of assets would retire {len(retired)} of {len(followed)} registered symbols at once "
+            f"(such as {retired[0]}): none was; if it is right, run `garch symbols retire SYMBOL --on DATE` for them"
+        )
+    returned = _returned(workspace, active)
+    for symbol in returned:
+        workspace.registry.add(symbol)
     for symbol in (*retired, *renamed):
         workspace.registry.retire(symbol, delisted.get(symbol, today))
     for old, new in renamed.items():
         if new not in followed:
             _register(workspace, new, followed[old])
     barred = set(assets.filter(~pl.col("is_tradable"), pl.col("status") == "active")["symbol"])
-    return Maintained(changes, retired, renamed, sorted(barred & set(followed)))
+    return Maintained(changes, retired, renamed, returned, sorted(barred & set(followed)))
+
+
+def _returned(workspace: Workspace, active: set[str]) -> list[str]:
+    """Symbols that were retired for a recorded delisting and are listed again."""
+    events = workspace.database.read_table("symbol_events", event=["delisted"])
+    delisted = set(events.select("symbol", "event_date").iter_rows())
+    entries = workspace.registry.entries().drop_nulls("retired").select("symbol", "retired")
+    return [symbol for symbol, on in entries.iter_rows() if symbol in active and (symbol, on) in delisted]
 
 
 def _renames(workspace: Workspace) -> dict[str, str]:

@@ -14,7 +14,7 @@ import dagster as dg
 import polars as pl
 
 from garch_platform.orchestration.arrivals import (
-    SETTLED_AFTER,
+    LATE_AFTER,
     changed_bars,
     changed_files,
     live_sessions,
@@ -79,7 +79,7 @@ def build_sensors(
             for day in sessions | live | waiting
             if day >= window.start and (window.end is None or day <= window.end)
         )
-        closed = workspace.calendar.last_closed(asked.now - SETTLED_AFTER)
+        closed = workspace.calendar.last_closed(asked.now - LATE_AFTER)
         cursor = {
             **seen_live,
             "files": seen_files,

@@ -15,6 +15,7 @@ from sqlalchemy import select
 
 from garch_platform.bars import BAR_SCHEMA
 from garch_platform.errors import CalendarError, ConfigurationError, GarchPlatformError
+from garch_platform.orchestration.promotion import in_sessions, promoted_rows
 from garch_platform.orchestration.vendors import alpaca_source, yahoo_source
 from garch_platform.quant.bar_quality import BarQuality, check_bars
 from garch_platform.quant.resampling import resample_closes
@@ -28,16 +29,14 @@ from garch_platform.sources import (
     SimulatedSource,
     load_symbol_directory,
 )
+from garch_platform.sources.corporate_actions import apply_actions
 from garch_platform.store.database import Database
 from garch_platform.store.lake import Lake
 from garch_platform.store.registry import SymbolRegistry
 from garch_platform.store.schema import METADATA
 from garch_platform.store.symbols import SymbolChanges, sync_symbols
 
-__all__ = ["PROMOTED_SOURCES", "Workspace"]
-
-PROMOTED_SOURCES = ("alpaca",)
-"""``data_source`` values of live bars that research may use."""
+__all__ = ["Workspace"]
 
 
 class Workspace:
@@ -215,26 +214,23 @@ class Workspace:
         margin = timedelta(days=1)
         rows = self.database.read(
             select(*live).where(
+                *promoted_rows(step),
                 live.symbol.in_(symbols),
-                live.timeframe == step.name,
-                live.data_source.in_(PROMOTED_SOURCES),
-                live.is_proxy.is_(False),
                 live.timestamp >= datetime.combine(start, time(), UTC) - margin,
                 live.timestamp < datetime.combine(end, time(), UTC) + 2 * margin,
             )
         )
-        day = pl.col("timestamp").dt.convert_time_zone(str(self.calendar.timezone)).dt.date()
-        bars = rows.with_columns(session_date=day).join(self.calendar.schedule, on="session_date")
+        bars = in_sessions(rows, self.calendar, step).filter(pl.col("session_date").is_between(start, end))
         if step.is_daily:
             bars = bars.with_columns(timestamp=pl.col("open_at"))
-        inside = pl.col("timestamp").is_between("open_at", "close_at", closed="left")
+        actions = self.database.read_table("corporate_actions", symbol=list(symbols)).filter(
+            pl.col("ex_date").is_between(start, end)
+        )
         return (
-            bars.filter(inside, pl.col("session_date").is_between(start, end))
+            apply_actions(bars, actions)
             .with_columns(
                 available_at=pl.min_horizontal(pl.col("timestamp") + step.duration, "close_at"),
                 adjustment=pl.lit("raw"),
-                split_factor=pl.lit(None, pl.Float64),
-                dividend=pl.lit(None, pl.Float64),
             )
             .select(pl.col(name).cast(dtype) for name, dtype in BAR_SCHEMA.items())
             .sort("feed", "timestamp")

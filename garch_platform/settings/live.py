@@ -131,6 +131,10 @@ class Recycler(Section):
     @classmethod
     def _is_websocket(cls, value: str) -> str:
         parts = urlsplit(value)
+        try:
+            _ = parts.port
+        except ValueError as error:
+            raise ValueError(f"{error}; write ws://host:port") from None
         if parts.scheme not in ("ws", "wss") or not parts.hostname or parts.path not in ("", "/"):
             raise ValueError("write ws://host:port or wss://host:port, without a path")
         return value.rstrip("/")

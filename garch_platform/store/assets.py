@@ -15,7 +15,8 @@ from garch_platform.store.database import Database
 __all__ = ["AssetChanges", "record_assets"]
 
 PLAUSIBLE_SHARE: Final = 0.5
-"""A list with fewer assets, or fewer active ones, than this share of the last one is not believed."""
+PLAUSIBLE_LOSS: Final = (20, 0.05)
+"""A list that has lost more than half of the last one, or more than 20 assets and 5 %, is not believed."""
 
 FLAGS: Final = ("is_tradable", "is_shortable", "is_easy_to_borrow")
 COLUMNS: Final = (
@@ -128,7 +129,8 @@ def _require_plausible(assets: pl.DataFrame, stored: pl.DataFrame, today: date) 
         for what, of_kind in {"assets": pl.lit(True), "active assets": pl.col("status") == "active"}.items()
     }
     for what, (new, old) in counts.items():
-        if new < PLAUSIBLE_SHARE * old:
+        few, share = PLAUSIBLE_LOSS
+        if new < PLAUSIBLE_SHARE * old or old - new > max(few, share * old):
             raise DataError(
                 f"the list of assets has {new} {what}, the one of {seen} had {old}: it cannot be "
                 "complete; nothing was changed, ask for it again"

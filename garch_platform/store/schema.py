@@ -157,6 +157,7 @@ Table(
     _written("received_at"),
     UniqueConstraint("symbol", "timeframe", "timestamp", "feed", "data_source"),
     Index(None, "symbol", "timestamp"),
+    Index(None, "received_at"),
     comment="Live bars as they arrive.",
 )
 
@@ -374,8 +375,7 @@ Table(
     _id(),
     Column("symbol", ANY_SYMBOL, nullable=False),
     *(_text(name) for name in "name sector industry exchange currency country".split()),
-    Column("market_cap", Double),
-    Column("shares_outstanding", Double),
+    *_numbers("market_cap shares_outstanding"),
     _text("data_source", 32, required=True),
     _written("recorded_at"),
     UniqueConstraint("symbol", "data_source"),

@@ -129,6 +129,37 @@ def test_replay_without_bars_says_what_to_do(launcher: Launcher) -> None:
     assert str(MONDAY) in outcome.message
 
 
+def test_real_bars_take_the_place_of_proxied_ones(launcher: Launcher) -> None:
+    replay(launcher, symbols=["AAA", "DDD"])
+    own = session_bars({"DDD": range(390)}, FRIDAY)
+    store(launcher.workspace.lake, own)
+    replay(launcher, symbols=["AAA", "DDD"])
+    rows = received(launcher).filter(symbol="DDD")
+    assert not rows["is_proxy"].any()
+    assert rows["close"].to_list() == own["close"].to_list()
+    assert sessions(launcher)[1]["status"] == "complete"
+
+
+def test_second_replay_in_the_live_clock_is_not_taken_for_the_first(launcher: Launcher) -> None:
+    for day in (THURSDAY, FRIDAY):
+        replay(launcher, symbols=["CCC"], start_date=str(day), clock="live")
+    assert [(row["status"], row["bars_expected"]) for row in sessions(launcher)] == [("complete", 100)] * 2
+    assert all(row["bars_written"] >= 100 for row in sessions(launcher))
+
+
+def test_earlier_session_is_replayed_whole_after_a_later_one(launcher: Launcher) -> None:
+    faults = {"seed": 3, "drop": 0.05, "disconnect_after": 150}
+    folder = launcher.workspace.settings.workspace
+    values = yaml.safe_load((folder / "settings.yaml").read_text())
+    values["websocket"]["recycler"]["faults"] = faults
+    (folder / "settings.yaml").write_text(yaml.safe_dump(values), "utf-8")
+    faulty = memory_launcher(folder, now=datetime(2024, 3, 11, 12, tzinfo=UTC))
+    for day in (FRIDAY, THURSDAY):
+        replay(faulty, symbols=["AAA", "BBB"], start_date=str(day))
+    assert [row["status"] for row in sessions(faulty)] == ["complete", "complete"]
+    assert len(received(faulty)) == 2 * (EXPECTED["AAA"] + EXPECTED["BBB"])
+
+
 def test_attaching_to_nothing_is_refused_with_its_remedy(launcher: Launcher) -> None:
     (outcome,) = launcher.run([KeyRange.whole(RECYCLER_JOB, attach=True)])
     assert "no recycler answers at ws://127.0.0.1:" in outcome.message
@@ -182,6 +213,18 @@ class TestSymbols:
         follow_only(Workspace(changed), [])
         assert load_settings(folder) == launcher.workspace.settings
 
+    def test_choice_that_cannot_hold_is_refused_and_not_written(
+        self, launcher: Launcher, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path = launcher.workspace.settings.workspace / "settings.yaml"
+        before = path.read_text()
+        with pytest.raises(SymbolError, match="cannot follow XYZ"):
+            follow_only(launcher.workspace, ["AAA", "XYZ"])
+        monkeypatch.setenv("GARCH_WEBSOCKET__SYMBOLS", "BBB")
+        with pytest.raises(ConfigurationError, match="GARCH_WEBSOCKET__SYMBOLS is set and wins"):
+            follow_only(launcher.workspace, ["AAA"])
+        assert path.read_text() == before
+
     def test_settings_file_of_comments_alone_keeps_them(self, launcher: Launcher) -> None:
         path = launcher.workspace.settings.workspace / "settings.yaml"
         path.write_text("# nothing here yet\n", "utf-8")
@@ -190,7 +233,7 @@ class TestSymbols:
         assert yaml.safe_load(path.read_text()) == {"websocket": {"symbols": ["AAA"]}}
 
     def test_legs_of_the_pairs_that_passed_last(self, launcher: Launcher) -> None:
-        with pytest.raises(SymbolError, match="no pair has passed yet"):
+        with pytest.raises(SymbolError, match="no session was ranked yet"):
             pair_symbols(launcher.workspace)
         pairs = [
             (THURSDAY, "AAA", "BBB", 1, True),
@@ -201,6 +244,10 @@ class TestSymbols:
         rows = pl.DataFrame([*pairs, (FRIDAY, "AAA", "CCC", None, False)], schema=columns, orient="row")
         launcher.workspace.database.upsert("pair_rankings", rows.with_columns(sector=pl.lit("all")))
         assert pair_symbols(launcher.workspace) == ["BBB", "CCC", "AAA", "DDD"]
+        none = rows.filter(~pl.col("passed")).with_columns(ranking_date=pl.lit(MONDAY), sector=pl.lit("all"))
+        launcher.workspace.database.upsert("pair_rankings", none)
+        with pytest.raises(SymbolError, match="no pair passed on 2024-03-11, the last ranked session"):
+            pair_symbols(launcher.workspace)
 
     def test_a_few_for_trying_out(self, launcher: Launcher) -> None:
         assert trial_symbols(launcher.workspace) == ["AAA", "BBB", "CCC"]

@@ -32,10 +32,10 @@ def local(day: date, clock: str) -> datetime:
 class Edge:
     """A workspace of one-minute bars with two symbols and an open window; the clock is the test's own."""
 
-    def __init__(self, folder: Path, **websocket: Any) -> None:
+    def __init__(self, folder: Path, timeframe: str = "1Min", **websocket: Any) -> None:
         values = settings_with(
             trading_days={"start": "2024-01-02", "end": None},
-            universe={"timeframe": "1Min"},
+            universe={"timeframe": timeframe},
             websocket={"mode": "alpaca", **websocket},
         )
         self.workspace = Workspace(load_settings(folder, **values))
@@ -123,6 +123,31 @@ class TestPromotion:
         assert seen.skip_message == "market_data has no bars of Alpaca for 2024-03-28"
         assert edge.workspace.fetch(["AAA"], THURSDAY, THURSDAY).is_empty()
 
+    @pytest.mark.parametrize(("received", "promoted"), [("12:00", False), ("15:59", False), ("16:00", True)])
+    def test_half_a_daily_bar_is_no_bar(self, tmp_path: Path, received: str, promoted: bool) -> None:
+        edge = Edge(tmp_path, timeframe="1Day")
+        at = local(THURSDAY, received)
+        edge.arrive(local(THURSDAY, "00:00"), timeframe="1Day", close=99.5, received_at=at)
+        edge.now = local(THURSDAY, "16:30")
+        assert bool(edge.tick("promotion_schedule", local(THURSDAY, "16:15")).run_requests) is promoted
+        assert bool(edge.look("new_bars_sensor").run_requests) is promoted
+        bars = edge.workspace.fetch(["AAA"], THURSDAY, THURSDAY)
+        assert bars["close"].to_list() == ([99.5] if promoted else [])
+
+    def test_promoted_bars_carry_the_splits_of_their_day(self, edge: Edge) -> None:
+        edge.arrive(local(THURSDAY, "09:30"))
+        edge.arrive(local(THURSDAY, "09:31"))
+        split = {
+            "symbol": "AAA",
+            "ex_date": THURSDAY,
+            "action": "split",
+            "value": 4.0,
+            "data_source": "alpaca",
+        }
+        edge.workspace.database.upsert("corporate_actions", pl.DataFrame([split]))
+        bars = edge.workspace.fetch(["AAA"], THURSDAY, THURSDAY).sort("timestamp")
+        assert bars["split_factor"].to_list() == [4.0, None]
+
     def test_promoted_bars_are_candidates_of_the_session(self, edge: Edge) -> None:
         edge.arrive(local(THURSDAY, "09:29"))
         edge.arrive(local(THURSDAY, "09:30"), close=51.5)
@@ -135,19 +160,19 @@ class TestPromotion:
 
 
 class TestSensorOfLiveBars:
-    @pytest.mark.parametrize(("clock", "runs"), [("16:00", 0), ("16:14", 0), ("16:15", 1)])
+    @pytest.mark.parametrize(("clock", "runs"), [("16:00", 0), ("16:19", 0), ("16:20", 1)])
     def test_waits_until_late_bars_are_in(self, edge: Edge, clock: str, runs: int) -> None:
         edge.arrive(local(THURSDAY, "15:59"))
         edge.now = local(THURSDAY, clock)
         first = edge.look("new_bars_sensor")
         assert len(first.run_requests) == runs
-        edge.now = local(THURSDAY, "16:20")
+        edge.now = local(THURSDAY, "16:25")
         assert len(edge.look("new_bars_sensor", first.cursor).run_requests) == 1 - runs
 
     def test_session_that_was_promoted_is_not_run_again(self, edge: Edge) -> None:
         edge.arrive(local(THURSDAY, "15:59"))
         edge.asked(THURSDAY, local(THURSDAY, "16:15"))
-        edge.now = local(THURSDAY, "16:16")
+        edge.now = local(THURSDAY, "16:21")
         assert edge.look("new_bars_sensor").run_requests == []
 
     def test_session_that_the_sensor_asked_for_is_not_promoted_again(self, edge: Edge) -> None:

@@ -110,3 +110,29 @@ def test_retirement_reaches_the_symbols_table(workspace: Workspace) -> None:
     maintain_symbols(workspace, listed("AAA", "CCC"), SECOND)
     workspace.sync_symbols(datetime(2026, 11, 20, tzinfo=UTC))
     assert workspace.retired() == {"BBB": SECOND}
+
+
+def test_symbol_that_is_listed_again_returns(workspace: Workspace) -> None:
+    maintain_symbols(workspace, listed("AAA", "CCC"), SECOND)
+    done = maintain_symbols(workspace, listed("AAA", "BBB", "CCC"), THIRD)
+    assert (done.returned, registered(workspace)["BBB"]) == (["BBB"], None)
+
+
+def test_retirement_by_hand_is_not_undone(workspace: Workspace) -> None:
+    workspace.registry.retire("BBB", SECOND)
+    assert maintain_symbols(workspace, listed("AAA", "BBB", "CCC"), THIRD).returned == []
+    assert registered(workspace)["BBB"] == SECOND
+
+
+def test_many_registered_symbols_do_not_vanish_at_once(tmp_path: Path) -> None:
+    opened = Workspace(load_settings(tmp_path))
+    opened.prepare()
+    names = [f"{letter}XX" for letter in "ABCDEFGHIJ"]
+    opened.registry.write_new(pl.DataFrame({"symbol": names}))
+    maintain_symbols(opened, listed(*names), FIRST)
+    with pytest.raises(
+        DataError, match=r"would retire 4 of 10 registered symbols at once \(such as AXX\): none was"
+    ):
+        maintain_symbols(opened, listed(*names[4:]), SECOND)
+    assert set(registered(opened).values()) == {None}
+    assert maintain_symbols(opened, listed(*names[2:]), SECOND).retired == ["AXX", "BXX"]

@@ -177,6 +177,20 @@ def test_a_list_of_half_the_size_is_the_least_that_is_believed(database: Databas
     assert record_assets(database, listed(without="AAPL FB GE"), TUESDAY).delisted == ["AAPL", "FB", "GE"]
 
 
+@pytest.mark.parametrize(("left", "is_believed"), [(480, True), (475, True), (474, False), (260, False)])
+def test_a_long_list_does_not_lose_much_at_once(database: Database, left: int, is_believed: bool) -> None:
+    names = [f"A{number:03d}" for number in range(500)]
+    record_assets(database, assets(**{name: {} for name in names}), MONDAY)
+    rest = assets(**{name: {} for name in names[:left]})
+    if is_believed:
+        assert len(record_assets(database, rest, TUESDAY).delisted) == 500 - left
+        return
+    before = contents(database)
+    with pytest.raises(DataError, match=f"has {left} assets, the one of 2024-03-25 had 500"):
+        record_assets(database, rest, TUESDAY)
+    assert [frame.equals(old) for frame, old in zip(contents(database), before, strict=True)] == [True, True]
+
+
 def test_an_older_list_is_refused(database: Database) -> None:
     record_assets(database, listed(), TUESDAY)
     with pytest.raises(DataError, match="of 2024-03-25, but one of 2024-03-26 is recorded"):

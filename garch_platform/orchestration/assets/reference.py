@@ -82,6 +82,7 @@ def broker_assets(workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResul
             "renamed": len(done.changes.renamed),
             "retired_here": done.retired,
             "renamed_here": done.renamed,
+            "returned_here": done.returned,
             "untradable_here": done.untradable,
         }
     )

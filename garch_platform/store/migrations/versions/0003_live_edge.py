@@ -36,6 +36,7 @@ def _id() -> sa.Column[Any]:
 def upgrade() -> None:
     """Add the tables, and to each live bar the channel that it came by."""
     op.add_column("market_data", sa.Column("channel", sa.String(length=16), nullable=True))
+    op.create_index("ix_market_data_received_at", "market_data", ["received_at"])
     op.create_table(
         "broker_assets",
         *_required(asset_id=sa.String(64), symbol=ANY_SYMBOL),
@@ -130,4 +131,5 @@ def downgrade() -> None:
         "broker_assets",
     ):
         op.drop_table(table)
+    op.drop_index("ix_market_data_received_at", "market_data")
     op.drop_column("market_data", "channel")
