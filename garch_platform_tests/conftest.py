@@ -7,6 +7,7 @@ import os
 import pwd
 import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -17,11 +18,12 @@ from typing import Any
 
 import psycopg
 import pytest
-from filelock import FileLock
+from sqlalchemy import Engine, event
 
 from garch_platform.store.database import Database
 from garch_platform.store.lake import Lake
 from garch_platform.store.schema import METADATA
+from garch_platform_tests.shared_demo import SharedDemo
 
 POSTGRES_FOLDERS = (
     Path("/usr/lib/postgresql"),
@@ -29,6 +31,7 @@ POSTGRES_FOLDERS = (
     Path("/opt/homebrew/opt/postgresql"),
 )
 NUMBERS = itertools.count()
+LONGEST = ("test_every_command_runs_in_order", "test_services_start_answer_and_end")
 
 DatabaseMaker = Callable[..., Database]
 
@@ -235,26 +238,50 @@ def shell_environment(**variables: str) -> dict[str, str]:
     return {**inherited, "PATH": commands, **variables}
 
 
-@pytest.fixture(scope="session")
-def demo_root(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
-    """The folder that `garch demo` filled once for the whole session, with its output in ``demo.log``.
+@event.listens_for(Engine, "connect")
+def _without_waiting_for_the_disk(connection: Any, _record: object) -> None:
+    """No SQLite file of a test has to survive a power cut: ours and Dagster's commit without fsync."""
+    if isinstance(connection, sqlite3.Connection):
+        connection.execute("PRAGMA synchronous = OFF")
 
-    Read it, or copy it; never run jobs in it. Under pytest-xdist all workers share the one folder.
-    """
+
+@pytest.fixture(scope="session", autouse=True)
+def shared_demo(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, worker_id: str
+) -> Iterator[SharedDemo]:
+    """The demo; it begins at once if a test of this session needs it. All workers share the one folder."""
     base = tmp_path_factory.getbasetemp()
     root = (base if worker_id == "master" else base.parent) / "demo"
-    with FileLock(f"{root}.lock"):
-        if not (root / "demo.log").is_file():
-            command = [str(Path(sys.executable).parent / "garch"), "demo", "--root", str(root)]
-            done = subprocess.run(
-                command,
-                env=shell_environment(),
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            if done.returncode:
-                raise RuntimeError(f"garch demo ended with {done.returncode}:\n{done.stdout}{done.stderr}")
-            (root / "demo.log").write_text(done.stdout, "utf-8")
-    return root
+    demo = SharedDemo(root, shell_environment())
+    if any("demo_root" in getattr(item, "fixturenames", ()) for item in request.session.items):
+        demo.begin()
+    yield demo
+    demo.leave()
+
+
+@pytest.fixture(scope="session")
+def demo_root(shared_demo: SharedDemo) -> Path:
+    """The folder that `garch demo` filled once for the whole session, with its output in ``demo.log``.
+
+    Read it, or copy it; never run jobs in it.
+    """
+    return shared_demo.filled()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Workers take tests from one another at the end, unless ``--dist`` asks for something else."""
+    if config.getvalue("dist") != "load":
+        return None
+    from xdist.scheduler import WorkStealingScheduling
+
+    return WorkStealingScheduling(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest tests come before the others of this folder: begun last, they leave the other workers idle."""
+    longest = [item for item in items if getattr(item, "originalname", "") in LONGEST]
+    others = [item for item in items if item not in longest]
+    here = [place for place, item in enumerate(others) if item.path.parent == Path(__file__).parent]
+    first = here[0] if here else len(others)
+    items[:] = [*others[:first], *longest, *others[first:]]
