@@ -73,6 +73,8 @@ def ticks(count: int, symbols: int) -> Sequence[Tick]:
 class GatedReplay:
     """Waits until all clients are there, then gives its ticks at once."""
 
+    speed = "max"
+
     def __init__(self, made: Sequence[Tick]) -> None:
         self.made = made
         self.gate = asyncio.Event()

@@ -7,7 +7,9 @@ derive from an anchor (a pair of real and virtual moments), never from the sleep
 up. At speed ``max`` nothing waits and every tick is one minute.
 
 In the live clock a tick is stamped with its place, in the historical clock with its own source time; the
-pace is the same.
+pace is the same. At speeds above 1 the live clock runs ahead of the present, and a server that is started
+again begins at the present: stamps that were sent before come once more, with other bars. To a client they
+are replacements of the bars that it has under these stamps.
 """
 
 from __future__ import annotations

@@ -34,11 +34,11 @@ def moment_of(text: str) -> datetime | date:
         if len(text) == len("2018-03-01"):
             return date.fromisoformat(text)
         moment = datetime.fromisoformat(text)
-    except ValueError:
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):
         raise StreamError(
             f"{text!r} is no moment to seek; write a session as 2018-03-01 or a time as 2018-03-01T14:30:00Z"
         ) from None
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
 def speed_of(value: object) -> float | Literal["max"]:

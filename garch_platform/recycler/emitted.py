@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from threading import Lock
 from typing import Any, Final, NamedTuple
@@ -14,19 +14,20 @@ from numpy.typing import NDArray
 
 from garch_platform.bars import UTC_TIMESTAMP
 from garch_platform.recycler.period import View
+from garch_platform.recycler.replay import REPLAYED
 from garch_platform.recycler.tape import Tape
-from garch_platform.recycler.tick import Bar
 from garch_platform.recycler.wire import rfc3339
 
 __all__ = ["EmittedTicks", "ProxySpans"]
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND: Final = timedelta(microseconds=1)
-BARS_AT_ONCE: Final = 20_000
-"""About two pages of REST: more would be read again for every page."""
+BARS_AT_ONCE: Final = 100_000
+"""Ten pages of REST, which take them from memory when they were read for the first: about 10 MB."""
+GROUPS_KEPT: Final = 2
 JUST_AFTER: Final = timedelta(seconds=1)
 
-Micros = NDArray[np.int64]
+Integers = NDArray[np.int64]
 
 
 class EmittedTicks:
@@ -42,6 +43,7 @@ class EmittedTicks:
         self._stamps = np.zeros(limit, dtype=np.int64)
         self._sources = np.zeros(limit, dtype=np.int64)
         self._views: deque[tuple[int, View]] = deque()
+        self._kept: deque[_Group] = deque(maxlen=GROUPS_KEPT)
         self._lock = Lock()
 
     def append(self, stamp: datetime, source: datetime, view: View) -> None:
@@ -57,21 +59,45 @@ class EmittedTicks:
                 self._views.popleft()
 
     def bars(
-        self, tape: Tape, symbols: Sequence[str], start: datetime | None, end: datetime | None
-    ) -> Iterator[tuple[datetime, Bar]]:
-        """Stamp and bar of what was sent of ``symbols`` by now; ordered by symbol and stamp.
+        self,
+        tape: Tape,
+        symbols: Sequence[str],
+        start: datetime | None,
+        end: datetime | None,
+        *,
+        since: str = "",
+    ) -> Iterator[pl.DataFrame]:
+        """What was sent of ``symbols`` by now, as `garch_platform.recycler.replay.Replay.replayed` gives it.
 
-        A stamp that was sent more than once (historical clock, later passes) gives the last one's bar.
+        A stamp that was sent more than once (historical clock, later passes) gives the last one's bar. The
+        symbols are read in groups that do not depend on ``since``, and the last groups are kept, so that the
+        next page of the same query finds its bars in memory.
 
         Args:
             tape: that the ticks came from; bars are read again, at the version of the lake they came from.
             symbols: that are asked for.
             start: first stamp; None is the oldest that is remembered.
             end: last stamp, inclusive; None is the newest.
+            since: symbols before it may be left out.
         """
-        return _read(tape, sorted(set(symbols)), self._between(start, end))
+        names = sorted(set(symbols))
+        numbers, ticks = self._between(start, end)
+        at_once = max(1, BARS_AT_ONCE // max(1, len(numbers)))
+        for first in range(0, len(names), at_once):
+            group = names[first : first + at_once]
+            if group[-1] >= since and numbers.size:
+                yield self._group(tape, group, numbers, ticks)
 
-    def _between(self, start: datetime | None, end: datetime | None) -> list[_Ticks]:
+    def _group(self, tape: Tape, symbols: list[str], numbers: Integers, ticks: list[_Ticks]) -> pl.DataFrame:
+        for kept in list(self._kept):
+            if kept.symbols == symbols and np.array_equal(kept.numbers, numbers):
+                return kept.frame
+        frame = _read(tape, symbols, ticks)
+        self._kept.append(_Group(symbols, numbers, frame))
+        return frame
+
+    def _between(self, start: datetime | None, end: datetime | None) -> tuple[Integers, list[_Ticks]]:
+        """Numbers of the ticks from ``start`` to ``end``, and the ticks by the view that they came from."""
         with self._lock:
             numbers = np.arange(max(0, self.count - self.limit), self.count)
             stamps = self._stamps[numbers % self.limit]
@@ -88,7 +114,7 @@ class EmittedTicks:
         numbers, stamps, sources = numbers[kept], stamps[kept], sources[kept]
         begins = [begin for begin, _ in views]
         belongs = np.searchsorted(begins, numbers, side="right") - 1
-        return [
+        return numbers, [
             _Ticks(views[which][1], stamps[belongs == which], sources[belongs == which])
             for which in np.unique(belongs)
         ]
@@ -96,24 +122,25 @@ class EmittedTicks:
 
 class _Ticks(NamedTuple):
     view: View
-    stamps: Micros
-    sources: Micros
+    stamps: Integers
+    sources: Integers
 
 
-def _read(tape: Tape, symbols: Sequence[str], ticks: list[_Ticks]) -> Iterator[tuple[datetime, Bar]]:
-    at_once = max(1, BARS_AT_ONCE // max(1, sum(len(one.stamps) for one in ticks)))
-    for first in range(0, len(symbols), at_once):
-        group = symbols[first : first + at_once]
-        frames = [
-            bars.join(
-                pl.DataFrame({"stamp": stamps, "timestamp": sources}).cast(UTC_TIMESTAMP), on="timestamp"
-            )
-            for view, stamps, sources in ticks
-            for bars in tape.read_again(view, group, np.unique(sources))
-        ]
-        if frames:
-            rows = pl.concat(frames).sort("symbol", "stamp").select("stamp", *Bar._fields)
-            yield from ((stamp, Bar(*bar)) for stamp, *bar in rows.iter_rows())
+class _Group(NamedTuple):
+    symbols: list[str]
+    numbers: Integers
+    frame: pl.DataFrame
+
+
+def _read(tape: Tape, symbols: Sequence[str], ticks: Iterable[_Ticks]) -> pl.DataFrame:
+    frames = [
+        bars.join(pl.DataFrame({"stamp": stamps, "timestamp": sources}).cast(UTC_TIMESTAMP), on="timestamp")
+        for view, stamps, sources in ticks
+        for bars in tape.read_again(view, symbols, np.unique(sources))
+    ]
+    if not frames:
+        return REPLAYED.clear()
+    return pl.concat(frames).sort("symbol", "stamp").select(REPLAYED.columns)
 
 
 class ProxySpans:

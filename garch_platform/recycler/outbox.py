@@ -21,8 +21,10 @@ from websockets.protocol import State
 
 from garch_platform.recycler.wire import Codec, error
 
-__all__ = ["WRITE_LIMITS", "Backlog", "Outbox", "StreamConnection"]
+__all__ = ["HANDSHAKE_SECONDS", "WRITE_LIMITS", "Backlog", "Outbox", "StreamConnection"]
 
+HANDSHAKE_SECONDS: Final = 10.0
+"""From the connection to the end of its request; the answer of bars may take longer."""
 WRITE_LIMITS: Final = (256 * 1024, 64 * 1024)
 """High- and low-water mark of a transport's buffer, in bytes."""
 SEND_BUFFER: Final = 256 * 1024
@@ -35,13 +37,20 @@ class StreamConnection(ServerConnection):
     """A connection whose outbox goes on when its socket does."""
 
     outbox: Outbox | None = None
+    _deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Bound what the kernel holds for this client."""
+        """Bound what the kernel holds for this client, and the time for its request."""
         raw = transport.get_extra_info("socket")
         with contextlib.suppress(OSError):
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
         super().connection_made(transport)
+        self._deadline = self.loop.call_later(HANDSHAKE_SECONDS, self.transport.abort)
+
+    def request_has_come(self) -> None:
+        """The client has sent its request whole; from here on it waits for the server."""
+        if self._deadline is not None:
+            self._deadline.cancel()
 
     def pause_writing(self) -> None:
         """The transport's buffer is above its high-water mark."""
@@ -57,6 +66,7 @@ class StreamConnection(ServerConnection):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing waits for a client that is gone."""
+        self.request_has_come()
         if self.outbox is not None:
             self.outbox.discard()
         super().connection_lost(exc)

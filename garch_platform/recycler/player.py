@@ -8,12 +8,14 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Final, Literal
 
+import polars as pl
+
 from garch_platform.errors import GarchPlatformError, StreamError
 from garch_platform.recycler.clock import MAX, ReplayClock, Speed
 from garch_platform.recycler.emitted import EmittedTicks, ProxySpans
 from garch_platform.recycler.period import Chunk, Period, Session
 from garch_platform.recycler.tape import Tape
-from garch_platform.recycler.tick import Bar, Tick
+from garch_platform.recycler.tick import Tick
 from garch_platform.recycler.wall_time import LONGEST_WAIT, Time, WallTime
 from garch_platform.recycler.wire import rfc3339
 
@@ -36,7 +38,7 @@ class Player:
     loop's thread and take effect at once, also while the next tick is waited for.
 
     Args:
-        tape: the bars; it must be open. In mode ``date_range`` it holds those sessions only.
+        tape: the bars; it must be open. Of a ``date_range`` it holds those sessions only.
         clock: when ticks are due, and how they are stamped.
         mode: ``loop`` begins again after the last session; ``date_range`` and ``single_pass`` end there.
         loop_count: passes of mode ``loop``; -1 = for ever.
@@ -106,6 +108,11 @@ class Player:
             if self._look is not None:
                 _forget(self._look)
 
+    @property
+    def speed(self) -> Speed:
+        """Bars a minute, or ``max``."""
+        return self.clock.speed
+
     def pause(self) -> None:
         """Give no tick until `resume`."""
         self.clock.pause(self.time.now())
@@ -153,16 +160,17 @@ class Player:
         return self._spans.spans()
 
     def replayed(
-        self, symbols: Sequence[str], start: datetime | None, end: datetime | None
-    ) -> Iterator[tuple[datetime, Bar]]:
-        """Stamp and bar of what was sent by now, never more; ordered by symbol and stamp.
+        self, symbols: Sequence[str], start: datetime | None, end: datetime | None, *, since: str = ""
+    ) -> Iterator[pl.DataFrame]:
+        """What was sent by now, never more; frames like `garch_platform.recycler.replay.REPLAYED`.
 
         Args:
             symbols: that are asked for.
             start: first stamp; None is the oldest that is remembered.
             end: last stamp, inclusive; None is the newest.
+            since: symbols before it may be left out.
         """
-        return self._emitted.bars(self.tape, symbols, start, end)
+        return self._emitted.bars(self.tape, symbols, start, end, since=since)
 
     def status(self) -> dict[str, Any]:
         """Where the replay stands, ready for JSON; times are ISO 8601 in UTC, null before the first tick."""
@@ -181,6 +189,7 @@ class Player:
             "position": _text(source),
             "stamp": _text(self._stamp),
             "session": session and session.isoformat(),
+            "date_range": [bound and bound.isoformat() for bound in (self.tape.start, self.tape.end)],
             "sessions": len(sessions),
             "first_session": sessions[0].day.isoformat() if sessions else None,
             "last_session": sessions[-1].day.isoformat() if sessions else None,

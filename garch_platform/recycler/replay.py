@@ -4,15 +4,34 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import date, datetime
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
-from garch_platform.recycler.tick import Bar, Tick
+import polars as pl
 
-__all__ = ["Replay"]
+from garch_platform.bars import UTC_TIMESTAMP
+from garch_platform.recycler.tick import Tick
+
+__all__ = ["REPLAYED", "Replay"]
+
+REPLAYED: Final = pl.DataFrame(
+    schema={
+        "stamp": UTC_TIMESTAMP,
+        "symbol": pl.String,
+        **dict.fromkeys(("open", "high", "low", "close", "volume"), pl.Float64),
+        "trade_count": pl.Int64,
+        "vwap": pl.Float64,
+    }
+)
+"""The time that a bar was sent under, then the fields of `garch_platform.recycler.tick.Bar`; no rows."""
 
 
 class Replay(Protocol):
     """Ticks that come when they are due, and a memory of those that have been."""
+
+    @property
+    def speed(self) -> float | Literal["max"]:
+        """Bars a minute, or ``max``."""
+        ...
 
     def ticks(self) -> AsyncIterator[Tick]:
         """Each tick when it is due; ends with the replay."""
@@ -50,7 +69,10 @@ class Replay(Protocol):
         ...
 
     def replayed(
-        self, symbols: Sequence[str], start: datetime | None, end: datetime | None
-    ) -> Iterator[tuple[datetime, Bar]]:
-        """Bars that were sent, with the times they were sent under, by symbol and time; both ends belong."""
+        self, symbols: Sequence[str], start: datetime | None, end: datetime | None, *, since: str = ""
+    ) -> Iterator[pl.DataFrame]:
+        """Bars that were sent, in frames like `REPLAYED`, by symbol and time; both ends belong.
+
+        A symbol is never spread over two frames. Those before ``since`` may be left out.
+        """
         ...

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import base64
 import binascii
-import itertools
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Iterable
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Final
 from urllib.parse import parse_qs
 
-from garch_platform.recycler.daily import NEW_YORK, RunningDays, day_start
-from garch_platform.recycler.replay import Replay
+import polars as pl
+
+from garch_platform.recycler.daily import NEW_YORK, day_start
+from garch_platform.recycler.replay import REPLAYED, Replay
 from garch_platform.recycler.tick import Bar
 from garch_platform.recycler.wire import bar_fields, rfc3339
 
@@ -22,7 +24,12 @@ MOST: Final = 10_000
 MINUTE: Final = "1Min"
 DAY: Final = "1Day"
 
-Dated = tuple[datetime, Bar]
+DAY_AND_MORE: Final = timedelta(hours=36)
+EARLIEST: Final = datetime(2, 1, 1, tzinfo=UTC)
+LATEST: Final = datetime(9998, 1, 1, tzinfo=UTC)
+
+Place = tuple[str, datetime | None]
+"""Symbol and time of the last bar of the page before; the empty symbol before the first page."""
 
 
 class BadRequest(Exception):
@@ -55,72 +62,70 @@ def bars_page(replay: Replay, query: str, *, symbol: str | None = None) -> dict[
     timeframe = _choice(given.get("timeframe", ""), "timeframe", dict.fromkeys((native, MINUTE, DAY)))
     is_made = timeframe == DAY != native
     after = _after(given.get("page_token"))
-    rows = itertools.islice(
-        _rows(replay, symbols, start, end, after, is_made=is_made, is_descending=is_descending), limit + 1
-    )
-    page = list(rows)
+    frames = replay.replayed(symbols, *(_days(start, end) if is_made else (start, end)), since=after[0])
+    if is_made:
+        frames = (_daily(frame, start, end) for frame in frames)
+    page = _page(frames, after, limit + 1, is_descending=is_descending)
     bars: dict[str, list[dict[str, Any]]] = {}
-    for timestamp, bar in page[:limit]:
-        bars.setdefault(bar.symbol, []).append(bar_fields(bar, rfc3339(timestamp)))
-    token = _token(*page[limit - 1]) if len(page) > limit else None
+    for stamp, *fields in page.head(limit).iter_rows():
+        bar = Bar(*fields)
+        bars.setdefault(bar.symbol, []).append(bar_fields(bar, rfc3339(stamp)))
+    token = _token(*page.row(limit - 1)[:2]) if len(page) > limit else None
     if symbol:
         return {"symbol": symbol, "bars": bars.get(symbol, []), "next_page_token": token}
     return {"bars": bars, "next_page_token": token}
 
 
-def _rows(
-    replay: Replay,
-    symbols: Sequence[str],
-    start: datetime | None,
-    end: datetime | None,
-    after: tuple[str, datetime] | None,
-    *,
-    is_made: bool,
-    is_descending: bool,
-) -> Iterator[Dated]:
-    """All bars from ``after`` on, by symbol, as far as they are asked for."""
-    spans = [(symbols, start, end)]
-    if after is not None:
-        step = timedelta(microseconds=1)
-        rest = (start, after[1] - step) if is_descending else (after[1] + step, end)
-        later = [symbol for symbol in symbols if symbol > after[0]]
-        spans = [([symbol for symbol in symbols if symbol == after[0]], *rest), (later, start, end)]
-    for names, first, last in spans:
-        if not names:
-            continue
-        rows = _days(replay, names, first, last) if is_made else replay.replayed(names, first, last)
+def _page(frames: Iterable[pl.DataFrame], after: Place, most: int, *, is_descending: bool) -> pl.DataFrame:
+    """The first ``most`` bars after ``after``; no frame is taken from ``frames`` that is not needed."""
+    symbol, stamp = after
+    found = [REPLAYED]
+    for frame in frames:
+        rows = frame.filter(pl.col("symbol") >= symbol)
+        if stamp is not None:
+            beyond = pl.col("stamp") < stamp if is_descending else pl.col("stamp") > stamp
+            rows = rows.filter((pl.col("symbol") > symbol) | beyond)
         if is_descending:
-            for _, group in itertools.groupby(rows, lambda row: row[1].symbol):
-                yield from reversed(list(group))
-        else:
-            yield from rows
+            rows = rows.sort("symbol", "stamp", descending=[False, True])
+        found.append(rows.head(most))
+        most -= len(found[-1])
+        if not most:
+            break
+    return pl.concat(found)
 
 
-def _days(
-    replay: Replay, symbols: Sequence[str], start: datetime | None, end: datetime | None
-) -> Iterator[Dated]:
-    """Daily bars whose own time lies between ``start`` and ``end``."""
-    first = None if start is None else _first_day(start)
-    last = (
-        None if end is None else day_start(day_start(end) + timedelta(hours=36)) - timedelta(microseconds=1)
+def _daily(frame: pl.DataFrame, start: datetime | None, end: datetime | None) -> pl.DataFrame:
+    """The daily bars of ``frame`` whose own time lies between the ends, as `RunningDays` sums them."""
+    value = (pl.col("vwap") * pl.col("volume")).cum_sum().last()
+    volume = pl.col("volume").cum_sum().last()
+    is_whole = {name: pl.col(name).null_count() == 0 for name in ("trade_count", "vwap")}
+    begin = pl.col("stamp").dt.convert_time_zone(str(NEW_YORK)).dt.truncate("1d").dt.convert_time_zone("UTC")
+    days = frame.group_by("symbol", begin, maintain_order=True).agg(
+        pl.col("open").first(),
+        pl.col("high").max(),
+        pl.col("low").min(),
+        pl.col("close").last(),
+        volume,
+        pl.when(is_whole["trade_count"]).then(pl.col("trade_count").sum()),
+        pl.when(is_whole["vwap"] & (volume != 0)).then(value / volume),
     )
-    rows = replay.replayed(symbols, first, last)
-    for (symbol, begin), day in itertools.groupby(rows, lambda row: (row[1].symbol, day_start(row[0]))):
-        running = RunningDays()
-        for timestamp, bar in day:
-            running.add(timestamp, [bar])
-        yield begin, running.bar(symbol)
+    first = pl.lit(True) if start is None else pl.col("stamp") >= start
+    last = pl.lit(True) if end is None else pl.col("stamp") <= end
+    return days.filter(first, last).select(REPLAYED.columns)
 
 
-def _first_day(start: datetime) -> datetime:
-    begin = day_start(start)
-    return begin if begin == start else day_start(begin + timedelta(hours=36))
+def _days(start: datetime | None, end: datetime | None) -> tuple[datetime | None, datetime | None]:
+    """Both ends moved outwards, so that no day between them lacks a bar."""
+    return (
+        None if start is None or start < EARLIEST else day_start(start),
+        None if end is None or end > LATEST else day_start(end) + DAY_AND_MORE,
+    )
 
 
 def _limit(text: str | None) -> int:
     if text is None:
         return DEFAULT_LIMIT
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MOST:
+    if not re.fullmatch("[0-9]{1,9}", text) or not 1 <= int(text) <= MOST:
         raise BadRequest(f"limit: {text!r} is not between 1 and {MOST}")
     return int(text)
 
@@ -147,15 +152,15 @@ def _moment(text: str | None, name: str) -> datetime | None:
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
-def _token(timestamp: datetime, bar: Bar) -> str:
-    return base64.urlsafe_b64encode(f"{bar.symbol}|{rfc3339(timestamp)}".encode()).decode()
+def _token(stamp: datetime, symbol: str) -> str:
+    return base64.urlsafe_b64encode(f"{symbol}|{rfc3339(stamp)}".encode()).decode()
 
 
-def _after(token: str | None) -> tuple[str, datetime] | None:
+def _after(token: str | None) -> Place:
     if token is None:
-        return None
+        return "", None
     try:
-        symbol, _, moment = base64.urlsafe_b64decode(token).decode().partition("|")
-        return symbol, datetime.fromisoformat(moment)
-    except (binascii.Error, ValueError):
+        symbol, _, text = base64.urlsafe_b64decode(token).decode().partition("|")
+        return symbol, datetime.fromisoformat(text).astimezone(UTC)
+    except (binascii.Error, ValueError, OverflowError):
         raise BadRequest(f"page_token: {token!r} is none that was given") from None

@@ -20,31 +20,34 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import json
 import logging
-import re
 import ssl
 from collections.abc import AsyncGenerator, Coroutine
-from http import HTTPStatus
 from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
 from websockets.asyncio.server import Server, ServerConnection, serve
-from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import CloseCode
 from websockets.http11 import Request, Response
 
-from garch_platform.errors import ConfigurationError, GarchPlatformError, StreamError
+from garch_platform.errors import ConfigurationError, StreamError
+from garch_platform.recycler.answers import ANSWER_SECONDS, Answers, json_text
 from garch_platform.recycler.client import Client
+from garch_platform.recycler.clock import MAX
 from garch_platform.recycler.control import CONTROL_PATH, command
 from garch_platform.recycler.fanout import Fanout
 from garch_platform.recycler.faults import FaultInjector, are_on
-from garch_platform.recycler.outbox import WRITE_LIMITS, Backlog, Outbox, StreamConnection
+from garch_platform.recycler.outbox import (
+    HANDSHAKE_SECONDS,
+    WRITE_LIMITS,
+    Backlog,
+    Outbox,
+    StreamConnection,
+)
 from garch_platform.recycler.replay import Replay
-from garch_platform.recycler.rest import BadRequest, bars_page
 from garch_platform.recycler.session import Credentials, Session
-from garch_platform.recycler.wire import codec_for, error, rfc3339
+from garch_platform.recycler.wire import codec_for, error
 from garch_platform.settings.live import Recycler, Secrets
 
 __all__ = ["FEEDS", "RecyclerServer"]
@@ -52,37 +55,15 @@ __all__ = ["FEEDS", "RecyclerServer"]
 logger = logging.getLogger(__name__)
 
 FEEDS: Final = ("iex", "sip", "test")
-KNOWN_FEEDS: Final = (*FEEDS, "delayed_sip")
 TEST_FEED: Final = "test"
 MEBIBYTE: Final = 1024 * 1024
 MESSAGE_BYTES: Final = MEBIBYTE
 MESSAGE_FRAGMENTS: Final = 64
-HANDSHAKE_SECONDS: Final = 10.0
 KEEPALIVE_SECONDS: Final = 20.0
 CLOSE_SECONDS: Final = 1.0
 BACKLOG: Final = 1024
-READERS: Final = 2
-"""REST requests that read the lake at a time."""
 CHECKS_PER_STALL: Final = 4
 POLL_SECONDS: Final = 0.05
-STREAM_PATHS: Final = frozenset(f"/v2/{feed}" for feed in KNOWN_FEEDS)
-STATUS_PATH: Final = "/recycler/status"
-PROXIES_PATH: Final = "/recycler/proxies"
-BARS_PATH: Final = re.compile(r"/v2/stocks/(?:(?P<symbol>[^/]+)/)?bars")
-
-
-def _text(content: object) -> str:
-    return json.dumps(content, default=rfc3339, separators=(",", ":"))
-
-
-def _json(status: HTTPStatus, content: object) -> Response:
-    """A response with ``content`` as JSON, or as it is where it is JSON already."""
-    body = (content if isinstance(content, str) else _text(content)).encode()
-    headers = Headers()
-    headers["Content-Type"] = "application/json; charset=UTF-8"
-    headers["Content-Length"] = str(len(body))
-    headers["Connection"] = "close"
-    return Response(status.value, status.phrase, headers, body)
 
 
 def _tls(settings: Recycler) -> ssl.SSLContext | None:
@@ -156,7 +137,7 @@ class RecyclerServer:
         self._server: Server | None = None
         self._playing: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
-        self._readers = asyncio.Semaphore(READERS)
+        self._answers = Answers(replay, self._credentials, self.status)
 
     @property
     def url(self) -> str:
@@ -181,7 +162,8 @@ class RecyclerServer:
                 create_connection=StreamConnection,
                 compression=None,
                 ssl=self._tls,
-                open_timeout=HANDSHAKE_SECONDS,
+                open_timeout=HANDSHAKE_SECONDS + ANSWER_SECONDS,
+                ssl_handshake_timeout=HANDSHAKE_SECONDS if self._tls else None,
                 ping_interval=KEEPALIVE_SECONDS,
                 ping_timeout=KEEPALIVE_SECONDS,
                 close_timeout=CLOSE_SECONDS,
@@ -201,6 +183,7 @@ class RecyclerServer:
 
     async def stop(self) -> None:
         """Close all connections and the port; clients that do not read are dropped."""
+        self._answers.stop()
         tasks = [task for task in (self._playing, self._watching) if task is not None]
         for task in tasks:
             task.cancel()
@@ -262,7 +245,7 @@ class RecyclerServer:
             await self._backlog.wait(POLL_SECONDS)
 
     def _is_max(self) -> bool:
-        return bool(self.replay.status()["speed"] == "max")
+        return self.replay.speed == MAX
 
     async def _watch(self) -> None:
         """Find the clients that do not read."""
@@ -315,7 +298,8 @@ class RecyclerServer:
     def _client(self, connection: StreamConnection, feed: str) -> Client:
         settings = self._settings
         request = connection.request
-        codec = codec_for(request.headers.get("Content-Type") if request else None)
+        content_types = request.headers.get_all("Content-Type") if request else []
+        codec = codec_for(next(iter(content_types), None))
         session = Session(
             self._credentials,
             is_served=feed in self._feeds,
@@ -342,7 +326,7 @@ class RecyclerServer:
             async for data in connection:
                 refusal = command(self.replay, data)
                 answer = {"error": refusal} if refusal else self.status()
-                await connection.send(_text(answer))
+                await connection.send(json_text(answer))
 
     @staticmethod
     async def _dismiss(client: Client) -> None:
@@ -353,30 +337,6 @@ class RecyclerServer:
         client.outbox.transport.abort()
 
     async def _request(self, connection: ServerConnection, request: Request) -> Response | None:
-        """Answer plain HTTP; None lets the WebSocket handshake go on."""
-        path, query = urlsplit(request.path).path, urlsplit(request.path).query
-        if path in STREAM_PATHS:
-            return None
-        bars = BARS_PATH.fullmatch(path)
-        if not (bars or path in (CONTROL_PATH, STATUS_PATH, PROXIES_PATH)):
-            return _json(HTTPStatus.NOT_FOUND, {"message": f"{path} is not served"})
-        if not self._credentials.match_headers(request.headers):
-            return _json(HTTPStatus.UNAUTHORIZED, {"message": "unauthorized."})
-        if path == CONTROL_PATH:
-            return None
-        if request.method != "GET":
-            return _json(HTTPStatus.METHOD_NOT_ALLOWED, {"message": "only GET is served"})
-        if path == STATUS_PATH:
-            return _json(HTTPStatus.OK, self.status())
-        if path == PROXIES_PATH:
-            return _json(HTTPStatus.OK, self.replay.proxies())
-        symbol = bars["symbol"] if bars else None
-        try:
-            async with self._readers:
-                page = await asyncio.to_thread(lambda: _text(bars_page(self.replay, query, symbol=symbol)))
-        except BadRequest as refusal:
-            return _json(HTTPStatus.BAD_REQUEST, {"code": 40010000, "message": str(refusal)})
-        except GarchPlatformError as fault:
-            logger.error("bars that were replayed cannot be read again: %s", fault)
-            return _json(HTTPStatus.INTERNAL_SERVER_ERROR, {"code": 50010000, "message": str(fault)})
-        return _json(HTTPStatus.OK, page)
+        if isinstance(connection, StreamConnection):
+            connection.request_has_come()
+        return await self._answers.answer(request)

@@ -24,6 +24,8 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 def build(settings: Settings, secrets: Secrets, lake: BarLake, *, port: int | None = None) -> RecyclerServer:
     """A server of what ``websocket.recycler`` asks for; it does not listen yet.
 
+    ``date_range`` bounds the sessions of every mode, also with one of its ends alone.
+
     Args:
         settings: of the workspace.
         secrets: with the recycler's key and secret.
@@ -35,15 +37,14 @@ def build(settings: Settings, secrets: Secrets, lake: BarLake, *, port: int | No
         ConfigurationError: a symbol is its own proxy, or the server must not run with these credentials.
     """
     wanted = settings.websocket.recycler
-    is_range = wanted.replay_mode == "date_range"
     tape = Tape(
         lake,
         settings.timeframe,
         symbols=wanted.symbols,
         default_proxy=wanted.default_proxy,
         proxies=wanted.proxies,
-        start=wanted.date_range.start_date if is_range else None,
-        end=wanted.date_range.end_date if is_range else None,
+        start=wanted.date_range.start_date,
+        end=wanted.date_range.end_date,
         place=f"the workspace {settings.workspace}",
     )
     clock = ReplayClock(
@@ -89,13 +90,15 @@ def described(server: RecyclerServer) -> str:
     """One line: where it listens, what it replays, how fast, and which symbols are proxied."""
     status = server.status()
     passes = "" if status["mode"] != "loop" else f" ({status['passes'] or 'without end'})"
+    start, end = status["date_range"]
+    bounds = f" in date_range {start or 'the first'} to {end or 'the last'}" if start or end else ""
     pairs = [f"{symbol} from {proxy}" for symbol, proxy in status["proxies"].items()]
     parts = [
         f"recycler at {server.url}/v2/iex: {status['mode']}{passes}",
         f"clock {status['clock']}",
         f"speed {status['speed']}",
         f"{status['timeframe']} bars of {len(status['symbols'])} symbols",
-        f"sessions {status['first_session']} to {status['last_session']} ({status['sessions']})",
+        f"sessions {status['first_session']} to {status['last_session']} ({status['sessions']}{bounds})",
         f"proxies: {', '.join(pairs) or 'none'}",
     ]
     return ", ".join(parts)

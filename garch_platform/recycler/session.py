@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from pydantic import SecretStr
+from websockets.datastructures import MultipleValuesError
 
 from garch_platform.recycler.wire import Message, decode_request, error, success
 
@@ -46,6 +47,11 @@ MOST_SYMBOLS: Final = 20_000
 """Of all channels of a connection together: a bound against clients that subscribe without end."""
 
 
+def _bytes(text: str) -> bytes:
+    """``text`` in bytes that no other text has; JSON may hold half a surrogate pair."""
+    return text.encode(errors="surrogatepass")
+
+
 @dataclass(frozen=True)
 class Credentials:
     """Key and secret that clients must know."""
@@ -55,15 +61,18 @@ class Credentials:
 
     def match(self, key: object, secret: object) -> bool:
         """Whether both are right, in a time that does not tell how much of them is."""
-        given = [value.encode() if isinstance(value, str) else b"" for value in (key, secret)]
-        known = [value.get_secret_value().encode() for value in (self.key, self.secret)]
+        given = [_bytes(value) if isinstance(value, str) else b"" for value in (key, secret)]
+        known = [_bytes(value.get_secret_value()) for value in (self.key, self.secret)]
         key_is_right = hmac.compare_digest(given[0], known[0])
         secret_is_right = hmac.compare_digest(given[1], known[1])
         return key_is_right and secret_is_right
 
     def match_headers(self, headers: Mapping[str, str]) -> bool | None:
         """Whether the headers of a request are right; None where it has none."""
-        key, secret = headers.get(KEY_HEADER), headers.get(SECRET_HEADER)
+        try:
+            key, secret = headers.get(KEY_HEADER), headers.get(SECRET_HEADER)
+        except MultipleValuesError:
+            return False
         return None if key is None and secret is None else self.match(key, secret)
 
 

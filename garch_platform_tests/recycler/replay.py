@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from typing import Any, Literal
 
 import msgpack
+import polars as pl
 from pydantic import SecretStr
 from websockets.asyncio.client import ClientConnection, connect
 
+from garch_platform.recycler.replay import REPLAYED
 from garch_platform.recycler.server import RecyclerServer
 from garch_platform.recycler.tick import Bar, Tick
 from garch_platform.recycler.wire import decode_messages
@@ -36,6 +38,16 @@ def make_tick(step: int, symbols: Sequence[str], *, start: datetime = START) -> 
     """One tick with a bar of every symbol."""
     moment = start + step * MINUTE
     return Tick(moment, moment, tuple(make_bar(symbol, step) for symbol in symbols), is_last_of_session=False)
+
+
+def framed(rows: Iterable[tuple[datetime, Bar]]) -> pl.DataFrame:
+    """Stamps and bars as a replay gives them."""
+    return pl.DataFrame([(stamp, *bar) for stamp, bar in rows], schema=REPLAYED.schema, orient="row")
+
+
+def told(frames: Iterable[pl.DataFrame]) -> list[tuple[datetime, Bar]]:
+    """Stamps and bars of what a replay gave."""
+    return [(stamp, Bar(*bar)) for frame in frames for stamp, *bar in frame.iter_rows()]
 
 
 class ScriptedReplay:
@@ -100,14 +112,15 @@ class ScriptedReplay:
         return self.stand_ins
 
     def replayed(
-        self, symbols: Sequence[str], start: datetime | None, end: datetime | None
-    ) -> Iterator[tuple[datetime, Bar]]:
+        self, symbols: Sequence[str], start: datetime | None, end: datetime | None, *, since: str = ""
+    ) -> Iterator[pl.DataFrame]:
         for symbol in sorted(symbols):
             seen: dict[datetime, Bar] = {}
             for tick in list(self.emitted):
                 if (start is None or tick.timestamp >= start) and (end is None or tick.timestamp <= end):
                     seen.update((tick.timestamp, bar) for bar in tick.bars if bar.symbol == symbol)
-            yield from sorted(seen.items())
+            if symbol >= since:
+                yield framed(sorted(seen.items()))
 
 
 @cache

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import httpx
+import polars as pl
 import pytest
 from alpaca.common.exceptions import APIError
 from alpaca.data.historical import StockHistoricalDataClient
 from alpaca.data.requests import StockBarsRequest
 from alpaca.data.timeframe import TimeFrame
 from pydantic import SecretStr
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
 
 from garch_platform.errors import StoreError, StreamError
+from garch_platform.recycler import answers, outbox
 from garch_platform.recycler.control import RecyclerControl, command, moment_of, speed_of
 from garch_platform.recycler.server import RecyclerServer
 from garch_platform.recycler.tick import Bar
@@ -107,7 +112,7 @@ def test_wrong_speeds(speed: object) -> None:
 def test_moments() -> None:
     assert moment_of("2018-03-01T09:30:00-05:00") == START
     assert moment_of("2018-03-01T14:30:00") == START
-    for wrong in ("2018-13-01", "yesterday", ""):
+    for wrong in ("2018-13-01", "yesterday", "", "0001-01-01T00:00:00+23:59"):
         with pytest.raises(StreamError, match="no moment to seek"):
             moment_of(wrong)
 
@@ -230,6 +235,16 @@ def test_daily_bars_are_made_of_the_minutes_that_were_sent() -> None:
     run(scenario, ticks=3)
 
 
+def test_days_may_be_asked_for_from_the_first_to_the_last_there_is() -> None:
+    async def scenario(server: RecyclerServer, _: ScriptedReplay) -> None:
+        async with httpx.AsyncClient(base_url=http(server), headers=HEADERS) as client:
+            ends = {"start": "0001-01-01T00:00:00Z", "end": "9999-12-31T23:59:59Z"}
+            page = await client.get("/v2/stocks/bars", params={"symbols": "SPY", "timeframe": "1Day", **ends})
+        assert [day["v"] for day in page.json()["bars"]["SPY"]] == [3003]
+
+    run(scenario, ticks=3)
+
+
 def test_one_symbols_bars_in_their_own_shape() -> None:
     async def scenario(server: RecyclerServer, _: ScriptedReplay) -> None:
         async with httpx.AsyncClient(base_url=http(server), headers=HEADERS) as client:
@@ -251,10 +266,12 @@ def test_one_symbols_bars_in_their_own_shape() -> None:
         ("symbols=SPY&timeframe=1Min&limit=0", "limit"),
         ("symbols=SPY&timeframe=1Min&limit=10001", "limit"),
         ("symbols=SPY&timeframe=1Min&limit=x", "limit"),
+        ("symbols=SPY&timeframe=1Min&limit=" + "9" * 5000, "limit"),
         ("symbols=SPY&timeframe=1Min&start=yesterday", "start"),
         ("symbols=SPY&timeframe=1Min&end=2018-02-30", "end"),
         ("symbols=SPY&timeframe=1Min&page_token=%21", "page_token"),
         ("symbols=SPY&timeframe=1Min&page_token=QUJD", "page_token"),
+        ("symbols=SPY&timeframe=1Min&page_token=U1BZfDAwMDEtMDEtMDFUMDA6MDA6MDArMjM6NTk=", "page_token"),
         ("symbols=SPY&timeframe=1Min&sort=up", "sort"),
     ],
 )
@@ -281,12 +298,103 @@ def test_alpacas_client_sees_wrong_credentials_as_its_own_error() -> None:
 
 def test_bars_that_cannot_be_read_again_are_an_error_and_not_an_empty_page() -> None:
     async def scenario(server: RecyclerServer, replay: ScriptedReplay) -> None:
-        def fail(*_: object) -> None:
+        def fail(*_: object, **__: object) -> None:
             raise StoreError("the lake is locked; try again")
 
         replay.replayed = fail  # type: ignore[method-assign, assignment]
         async with httpx.AsyncClient(base_url=http(server), headers=HEADERS) as client:
             answer = await client.get("/v2/stocks/bars?symbols=SPY&timeframe=1Min")
         assert (answer.status_code, answer.json()["message"]) == (500, "the lake is locked; try again")
+
+    run(scenario)
+
+
+class Blocked:
+    """In place of a replay's `replayed`: it waits until it is let go, and knows how many wait."""
+
+    def __init__(self, replay: ScriptedReplay) -> None:
+        self.release = threading.Event()
+        self.waiting = self.most = 0
+        self._lock = threading.Lock()
+        replay.replayed = self  # type: ignore[method-assign, assignment]
+
+    def __call__(self, *_: object, **__: object) -> list[pl.DataFrame]:
+        with self._lock:
+            self.waiting += 1
+            self.most = max(self.most, self.waiting)
+        self.release.wait(10)
+        with self._lock:
+            self.waiting -= 1
+        return []
+
+
+PAGE = "/v2/stocks/bars?symbols=SPY&timeframe=1Min"
+
+
+def test_a_page_may_take_longer_than_a_handshake(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox, "HANDSHAKE_SECONDS", 0.2)
+
+    async def scenario(server: RecyclerServer, replay: ScriptedReplay) -> None:
+        blocked = Blocked(replay)
+        async with httpx.AsyncClient(base_url=http(server), headers=HEADERS) as client:
+            asyncio.get_running_loop().call_later(0.5, blocked.release.set)
+            answer = await client.get(PAGE)
+        assert (answer.status_code, answer.json()) == (200, {"bars": {}, "next_page_token": None})
+
+    run(scenario)
+
+
+def test_pages_that_nobody_waits_for_any_more_keep_their_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answers, "ANSWER_SECONDS", 0.2)
+
+    async def scenario(server: RecyclerServer, replay: ScriptedReplay) -> None:
+        blocked = Blocked(replay)
+        async with httpx.AsyncClient(base_url=http(server), headers=HEADERS) as client:
+            for _ in range(3):
+                refused = await asyncio.gather(*(client.get(PAGE) for _ in range(4)))
+                assert {one.status_code for one in refused} == {504}
+                assert "fewer symbols" in refused[0].json()["message"]
+            assert blocked.waiting == blocked.most == answers.READERS
+            blocked.release.set()
+            while (answer := await client.get(PAGE)).status_code == 504:
+                pass
+        assert answer.status_code == 200
+
+    run(scenario)
+
+
+def test_stopping_does_not_wait_for_a_page() -> None:
+    async def main() -> None:
+        replay = ScriptedReplay(NAMES)
+        blocked = Blocked(replay)
+        server = make_server(replay)
+        await server.start()
+        try:
+            async with httpx.AsyncClient(base_url=http(server), headers=HEADERS) as client:
+                asked = asyncio.create_task(client.get(PAGE))
+                while not blocked.waiting:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+                await asyncio.wait_for(server.stop(), 5)
+                assert (await asked).status_code == 503
+        finally:
+            blocked.release.set()
+
+    asyncio.run(main())
+
+
+def test_web_pages_are_not_let_in() -> None:
+    async def scenario(server: RecyclerServer, _: ScriptedReplay) -> None:
+        for origin in ("http://127.0.0.1:8000", "https://example.org", "null"):
+            for path in ("/v2/iex", "/recycler/control"):
+                with pytest.raises(InvalidStatus) as refusal:
+                    await connect(f"{server.url}{path}", additional_headers={**HEADERS, "Origin": origin})
+                assert refusal.value.response.status_code == 403
+            async with httpx.AsyncClient(
+                base_url=http(server), headers={**HEADERS, "Origin": origin}
+            ) as client:
+                for path in ("/recycler/status", "/recycler/proxies", PAGE, "/elsewhere"):
+                    assert (await client.get(path)).status_code == 403
+                    assert (await client.options(path)).status_code == 403
+        assert server.status()["clients"] == 0
 
     run(scenario)

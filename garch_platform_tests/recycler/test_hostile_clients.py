@@ -14,6 +14,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
 
+from garch_platform.recycler import outbox
 from garch_platform.recycler import server as subject
 from garch_platform.recycler.server import RecyclerServer
 from garch_platform.recycler.wire import decode_messages, error
@@ -235,7 +236,7 @@ def test_frames_that_break_the_protocol_close_their_own_connection() -> None:
 
 
 def test_a_handshake_that_never_ends_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(subject, "HANDSHAKE_SECONDS", 0.3)
+    monkeypatch.setattr(outbox, "HANDSHAKE_SECONDS", 0.3)
 
     async def scenario(server: RecyclerServer, replay: ScriptedReplay, honest: Caller) -> None:
         opened = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(50)]

@@ -44,6 +44,7 @@ from garch_platform_tests.recycler.market import (
     session_bars,
     store,
 )
+from garch_platform_tests.recycler.replay import told
 
 ONE = timedelta(minutes=1)
 FLOOR = NOW.replace(second=0)
@@ -327,8 +328,8 @@ def test_real_bars_take_over_from_the_proxy_within_the_session(tmp_path: Path) -
     span = {"proxy": "AAPL", "start": "2025-05-05T11:59:00Z", "end": "2025-05-05T12:01:01Z"}
     assert player.proxies() == {"PDFS": [span]}
     assert player.status()["proxies"] == {}
-    told = list(player.replayed(["PDFS"], None, None))
-    assert told == [(tick.timestamp, tick.bars[0]) for tick in ticks]
+    rows = told(player.replayed(["PDFS"], None, None))
+    assert rows == [(tick.timestamp, tick.bars[0]) for tick in ticks]
 
 
 def test_repeated_passes_do_not_add_up_spans(lake: MemoryLake) -> None:
@@ -476,11 +477,11 @@ def test_nothing_is_told_before_it_was_sent(lake: MemoryLake) -> None:
 
     def look(_: int, tick: Tick) -> None:
         sent.append(tick)
-        told = list(player.replayed(["BBB", "AAA", "ZZZ"], None, None))
+        rows = told(player.replayed(["BBB", "AAA", "ZZZ"], None, None))
         expected = [(tick.timestamp, bar) for tick in sent for bar in tick.bars]
-        assert told == sorted(expected, key=lambda one: (one[1].symbol, one[0]))
+        assert rows == sorted(expected, key=lambda one: (one[1].symbol, one[0]))
 
-    assert not list(player.replayed(["AAA"], None, None))
+    assert not told(player.replayed(["AAA"], None, None))
     assert len(play(player, after=look)) == 30
 
 
@@ -489,9 +490,9 @@ def test_what_is_told_does_not_depend_on_how_much_is_read_at_once(
 ) -> None:
     player = player_of(Tape(lake, MINUTE), TurnedTime(), mode="loop", loop_count=3)
     play(player)
-    at_once = list(player.replayed(["AAA", "BBB"], None, None))
+    at_once = told(player.replayed(["AAA", "BBB"], None, None))
     monkeypatch.setattr(emitted, "BARS_AT_ONCE", 1)
-    assert list(player.replayed(["BBB", "AAA"], None, None)) == at_once
+    assert told(player.replayed(["BBB", "AAA"], None, None)) == at_once
     assert len(at_once) == 63
 
 
@@ -499,24 +500,24 @@ def test_what_is_told_is_between_the_ends(lake: MemoryLake) -> None:
     player = player_of(Tape(lake, MINUTE), TurnedTime())
     ticks = play(player)
     start, end = ticks[4].timestamp, ticks[8].timestamp
-    told = [stamp for stamp, _ in player.replayed(["AAA"], start, end)]
-    assert told == [tick.timestamp for tick in ticks[4:9] if tick.bars[0].symbol == "AAA"]
-    assert not list(player.replayed(["AAA"], end + ONE, start))
+    stamps = [stamp for stamp, _ in told(player.replayed(["AAA"], start, end))]
+    assert stamps == [tick.timestamp for tick in ticks[4:9] if tick.bars[0].symbol == "AAA"]
+    assert not told(player.replayed(["AAA"], end + ONE, start))
 
 
 def test_in_the_historical_clock_each_bar_is_told_once(lake: MemoryLake) -> None:
     player = player_of(Tape(lake, MINUTE), TurnedTime(), stamps="historical", mode="loop", loop_count=3)
     play(player, most=33)
-    told = [stamp for stamp, _ in player.replayed(["AAA"], None, None)]
-    assert told == [opening(day) + minute * ONE for day in DAYS for minute in HOLES["AAA"]]
+    stamps = [stamp for stamp, _ in told(player.replayed(["AAA"], None, None))]
+    assert stamps == [opening(day) + minute * ONE for day in DAYS for minute in HOLES["AAA"]]
 
 
 def test_the_memory_of_what_was_sent_is_bounded(lake: MemoryLake) -> None:
     player = player_of(Tape(lake, MINUTE), TurnedTime(), mode="loop", loop_count=20, remembered=40)
     ticks = play(player)
-    told = list(player.replayed(["AAA", "BBB"], None, None))
+    rows = told(player.replayed(["AAA", "BBB"], None, None))
     expected = [(tick.timestamp, bar) for tick in ticks[-40:] for bar in tick.bars]
-    assert told == sorted(expected, key=lambda one: (one[1].symbol, one[0]))
+    assert rows == sorted(expected, key=lambda one: (one[1].symbol, one[0]))
 
 
 def test_the_wall_clock_waits_and_wakes() -> None:

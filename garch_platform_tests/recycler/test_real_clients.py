@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import pytest
 from alpaca.data.live import StockDataStream
 from alpaca.data.models import Bar as AlpacaBar
+from websockets.http11 import Request, Response
 
 from garch_platform.recycler.server import RecyclerServer
 from garch_platform.recycler.tape import Tape
@@ -206,12 +207,21 @@ def test_bars_arrive_equal_with_every_field(kind: Callable[..., Any], caught: li
     async def scenario() -> None:
         replay = ScriptedReplay(["AAPL", "MSFT", "SPY"])
         server = make_server(replay)
+        handshakes: list[Request] = []
+        answer = server._answers.answer
+
+        async def seen(request: Request) -> Response | None:
+            handshakes.append(request)
+            return await answer(request)
+
+        server._answers.answer = seen  # type: ignore[method-assign]
         async with following(kind, server, caught) as client:
             await until(lambda: is_subscribed(server))
             replay.give(*ticks)
             await until(lambda: len(client.bars) == 100)
             assert client.bars == expected(ticks, "AAPL", "MSFT")
             assert caught == client.errors == []
+            assert [one.headers.get_all("Origin") for one in handshakes] == [[]]
 
     asyncio.run(scenario())
 

@@ -249,6 +249,20 @@ def test_at_speed_max_the_replay_waits_for_a_listener_and_nobody_misses_a_tick()
     run(scenario, replay=ScriptedReplay(ticks=ticks))
 
 
+def test_the_pace_does_not_cost_a_status() -> None:
+    class Taciturn(ScriptedReplay):
+        def status(self) -> dict[str, Any]:
+            raise AssertionError("nobody asked")
+
+    async def scenario(server: RecyclerServer, _: ScriptedReplay) -> None:
+        caller = await call(server)
+        await caller.subscribe(bars=["*"])
+        assert len(await caller.bars(20)) == 20
+        await server.finished()
+
+    run(scenario, replay=Taciturn(ticks=[make_tick(step, ["AAPL"]) for step in range(20)]))
+
+
 def test_at_speed_max_a_slow_reader_is_waited_for() -> None:
     names = [f"S{number}" for number in range(200)]
     ticks = [make_tick(step, names) for step in range(150)]

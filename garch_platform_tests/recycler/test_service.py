@@ -89,7 +89,7 @@ def test_a_client_sees_what_the_settings_ask_for(tmp_path: Path, caplog: pytest.
     told = [record.message for record in caplog.records if record.name == service.__name__]
     assert told[0] == (
         f"recycler at {server.url}/v2/iex: date_range, clock historical, speed max, 1Min bars of 2 symbols, "
-        "sessions 2024-03-08 to 2024-03-08 (1), proxies: PDFS from AAPL"
+        "sessions 2024-03-08 to 2024-03-08 (1 in date_range 2024-03-08 to 2024-03-08), proxies: PDFS from AAPL"
     )
 
 
@@ -97,6 +97,29 @@ def test_without_symbols_all_that_have_bars_are_served(tmp_path: Path) -> None:
     status = built(tmp_path, replay_mode="loop", loop_count=3).status()
     assert status["symbols"] == ["AAPL", "MSFT"]
     assert (status["passes"], status["sessions"], status["speed"]) == (3, 3, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("mode", "start", "end", "sessions", "told"),
+    [
+        ("loop", DAYS[1], DAYS[1], (DAYS[1], DAYS[1], 1), "(1 in date_range 2024-03-08 to 2024-03-08)"),
+        ("loop", DAYS[1], None, (DAYS[1], DAYS[2], 2), "(2 in date_range 2024-03-08 to the last)"),
+        ("single_pass", None, DAYS[1], (DAYS[0], DAYS[1], 2), "(2 in date_range the first to 2024-03-08)"),
+        ("single_pass", None, None, (DAYS[0], DAYS[2], 3), "2024-03-11 (3), proxies"),
+    ],
+)
+def test_the_date_range_bounds_every_mode(
+    tmp_path: Path, mode: str, start: date | None, end: date | None, sessions: tuple[Any, ...], told: str
+) -> None:
+    server = built(tmp_path, replay_mode=mode, date_range={"start_date": start, "end_date": end})
+    status = server.status()
+    assert (status["mode"], status["first_session"], status["last_session"], status["sessions"]) == (
+        mode,
+        sessions[0].isoformat(),
+        sessions[1].isoformat(),
+        sessions[2],
+    )
+    assert told in service.described(server)
 
 
 def test_an_empty_lake_names_workspace_timeframe_and_remedy(tmp_path: Path) -> None:

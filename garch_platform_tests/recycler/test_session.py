@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from pydantic import SecretStr
+from websockets.datastructures import Headers
 
 from garch_platform.recycler import session as subject
 from garch_platform.recycler.session import ACKNOWLEDGED, Credentials, Session
@@ -67,6 +68,8 @@ def test_wrong_headers_are_told_and_a_message_may_still_be_right(headers: dict[s
         {},
         {"key": 1, "secret": ["x"]},
         {"key": "", "secret": ""},
+        {"key": "\ud800", "secret": SECRET},
+        {"key": KEY, "secret": "\udfff"},
     ],
 )
 def test_wrong_credentials_give_402_and_no_entry(request_: dict[str, Any]) -> None:
@@ -74,6 +77,13 @@ def test_wrong_credentials_give_402_and_no_entry(request_: dict[str, Any]) -> No
     assert ask(session, action="auth", **request_) == error(402)
     assert ask(session, action="subscribe", bars=["A"]) == error(401)
     assert ask(session, **RIGHT) == success("authenticated")
+
+
+def test_headers_that_come_twice_are_wrong() -> None:
+    for name in ("APCA-API-KEY-ID", "APCA-API-SECRET-KEY"):
+        headers = Headers({"APCA-API-KEY-ID": KEY, "APCA-API-SECRET-KEY": SECRET})
+        headers[name] = "another"
+        assert Session(CREDENTIALS).open(headers) == [success("connected"), error(402)]
 
 
 def test_both_credentials_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
