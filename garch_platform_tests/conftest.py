@@ -31,6 +31,7 @@ POSTGRES_FOLDERS = (
     Path("/opt/homebrew/opt/postgresql"),
 )
 NUMBERS = itertools.count()
+BLAS_THREADS = "OPENBLAS_NUM_THREADS"
 LONGEST = ("test_every_command_runs_in_order", "test_services_start_answer_and_end")
 
 DatabaseMaker = Callable[..., Database]
@@ -232,7 +233,7 @@ def lake(tmp_path: Path) -> Lake:
 
 def shell_environment(**variables: str) -> dict[str, str]:
     """The environment of a new user's shell: none of the platform's variables, this Python's commands on PATH."""
-    platform = ("GARCH_", "DAGSTER_", "PYTEST_", "MAKE", "COLUMNS", "FORCE_COLOR")
+    platform = ("GARCH_", "DAGSTER_", "PYTEST_", "MAKE", "COLUMNS", "FORCE_COLOR", BLAS_THREADS)
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(platform)}
     commands = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     return {**inherited, "PATH": commands, **variables}
@@ -266,6 +267,12 @@ def demo_root(shared_demo: SharedDemo) -> Path:
     Read it, or copy it; never run jobs in it.
     """
     return shared_demo.filled()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Workers that share the cores have one BLAS thread each: threads beyond the cores wait in a busy loop."""
+    if config.getoption("numprocesses", None):
+        os.environ.setdefault(BLAS_THREADS, "1")
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -47,11 +47,12 @@ class SharedDemo:
 
     def leave(self) -> None:
         """This worker has no more tests: a demo that it runs is ended if no other worker waits for it."""
-        if self._process is not None and self._process.poll() is None and not self._waiting.is_file():
-            self._stopped = True
+        self._stopped = not self._waiting.is_file()
+        if self._process is None or self._thread is None:
+            return
+        if self._stopped and self._process.poll() is None:
             self._process.terminate()
-        if self._process is not None and self._thread is not None:
-            self._thread.join()
+        self._thread.join()
 
     @property
     def _error(self) -> Path:
@@ -64,7 +65,7 @@ class SharedDemo:
     def _fill(self) -> None:
         """Run the demo, unless it has run; wait while another thread or worker does."""
         with FileLock(f"{self.root}.lock"):
-            if (self.root / "demo.log").is_file() or self._error.is_file():
+            if self._stopped or (self.root / "demo.log").is_file() or self._error.is_file():
                 return
             self._process = subprocess.Popen(
                 [str(Path(sys.executable).parent / "garch"), "demo", "--root", str(self.root)],

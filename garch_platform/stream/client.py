@@ -13,21 +13,22 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from garch_platform.errors import StoreFull, StreamError
+from garch_platform.errors import StoreError, StreamError
 from garch_platform.stream.connection import KeptConnection, cancelled
 from garch_platform.stream.counts import Counts, Latencies, StreamSummary
 from garch_platform.stream.endpoint import Endpoint
 from garch_platform.stream.feed import BarFeed
-from garch_platform.stream.filler import GapFiller
+from garch_platform.stream.filler import GapFiller, Horizon
 from garch_platform.stream.gaps import Gaps
-from garch_platform.stream.history import BarHistory, ReplayState, stamp_of
+from garch_platform.stream.history import FOR_EVER, BarHistory, ReplayState, stamp_of
 from garch_platform.stream.hours import MarketHours
 from garch_platform.stream.journal import GapJournal
+from garch_platform.stream.live_database import LiveDatabase
 from garch_platform.stream.resume import StoredBars
 from garch_platform.stream.rows import CHANNELS, bar_row, instant, microseconds
 from garch_platform.stream.spool import Spool
-from garch_platform.stream.status import Metrics, StreamStatus, write_status
-from garch_platform.stream.writer import LiveDatabase, Writer
+from garch_platform.stream.status import Metrics, StreamStatus, only_client, write_status
+from garch_platform.stream.writer import Writer
 
 __all__ = ["StreamClient", "StreamOptions"]
 
@@ -50,6 +51,7 @@ class StreamOptions:
 
     Attributes:
         history_days: how far back a gap is filled in mode alpaca, and for new symbols of a live replay.
+        requests_per_minute: of the REST interface in mode alpaca.
         connection_limit_seconds: before another try after error 406.
     """
 
@@ -63,6 +65,7 @@ class StreamOptions:
     attempts: int
     page_limit: int
     symbols_per_request: int
+    requests_per_minute: int
     connection_limit_seconds: float = CONNECTION_LIMIT_SECONDS
 
 
@@ -108,11 +111,16 @@ class StreamClient:
         self._replay = ReplayState(endpoint) if endpoint.is_recycler else None
         is_live_replay = endpoint.is_recycler and not endpoint.is_historical
         self._gaps = Gaps(
-            self.symbols, step=self._step, is_expected=None if is_live_replay else hours.has_bars
+            self.symbols,
+            step=self._step,
+            is_expected=None if is_live_replay else hours.has_bars,
+            may_step_back=endpoint.is_historical,
         )
         self._first: dict[str, int] = {}
+        self._peak = 0
         self._started = datetime.now(UTC)
         self._error: str | None = None
+        self._is_stopped = False
         self._changed = asyncio.Event()
         self._assemble()
 
@@ -131,21 +139,24 @@ class StreamClient:
             until_replay_ends: end when the recycler has sent its last bar.
 
         Raises:
-            StreamError: the server refused for good (402, 405, 409, 410); what was received is written.
+            StreamError: another client of the workspace runs, or the server refused for good (402, 405, 409,
+                410); what was received is written.
         """
-        self.spool.recall()
-        self._stored.look_at(self.spool)
-        self._gaps.restore(self._journal.load())
-        work: list[Coroutine[Any, Any, object]] = [self._connection.keep(), self._filler.run()]
-        if stop is not None:
-            work.append(stop.wait())
-        if until is not None:
-            work.append(asyncio.sleep(max(0.0, (until - datetime.now(UTC)).total_seconds())))
-        if until_replay_ends:
-            work.append(self._connection.replay_ended())
         with ExitStack() as resources:
+            resources.enter_context(only_client(self.folder))
             port = self.options.metrics_port
             metrics = None if port is None else resources.enter_context(Metrics(port))
+            self.spool.recall()
+            self._stored.look_at(self.spool)
+            if not self.endpoint.is_historical:
+                self._gaps.restore(self._journal.load())
+            work: list[Coroutine[Any, Any, object]] = [self._connection.keep(), self._filler.run()]
+            if stop is not None:
+                work.append(stop.wait())
+            if until is not None:
+                work.append(asyncio.sleep(max(0.0, (until - datetime.now(UTC)).total_seconds())))
+            if until_replay_ends:
+                work.append(self._connection.replay_ended())
             writing = asyncio.create_task(self._writer.run())
             tasks = [asyncio.ensure_future(each) for each in [*work, self._report_for_ever(metrics)]]
             failure: BaseException | None = None
@@ -154,6 +165,7 @@ class StreamClient:
                 failure = next((error for task in done if (error := task.exception()) is not None), None)
             except asyncio.CancelledError as cancellation:
                 failure = cancellation
+            self._is_stopped = stop is not None and stop.is_set()
             await self._end(tasks, failure, metrics)
             await cancelled(writing)
         if failure is not None:
@@ -170,6 +182,11 @@ class StreamClient:
             ended_at=datetime.now(UTC),
             symbols=self.symbols,
             counts=self.counts,
+            bars=self.counts.bars,
+            daily_bars=self.counts.daily_bars,
+            connections=self._connection.count,
+            pending_gaps=self._gaps.pending,
+            stopped=self._is_stopped,
             spooled_files=len(self.spool.files),
             latency_p50_ms=timely.quantile(0.5),
             latency_p99_ms=timely.quantile(0.99),
@@ -225,6 +242,7 @@ class StreamClient:
             attempts=options.attempts,
             page_limit=options.page_limit,
             symbols_per_request=options.symbols_per_request,
+            requests_per_minute=None if self.endpoint.is_recycler else options.requests_per_minute,
         )
         self._filler = GapFiller(
             history,
@@ -247,21 +265,31 @@ class StreamClient:
             history=timedelta(days=options.history_days),
             before_first=self._writer.flush,
             connected=self._now_connected,
+            is_ahead=self._is_ahead,
         )
 
     async def _end(
         self, tasks: Sequence[asyncio.Future[Any]], failure: BaseException | None, metrics: Metrics | None
     ) -> None:
+        was_connected = self._connection.is_connected
+        self._writer.prepare_to_close()
         for task in tasks:
             await cancelled(task)
         await self._connection.close()
-        self._error = None if failure is None else str(failure) or type(failure).__name__
         self._gaps.interrupted("stop")
         if self._connection.count:
             await self._filler.finish(FINAL_FILL_SECONDS)
         await self._writer.close()
+        if failure is not None:
+            self._error = str(failure) or type(failure).__name__
+        elif not was_connected and not (self._connection.has_ended and self._filler.error is None):
+            self._error = self._connection.error or f"{self.endpoint.stream_url} was not reached"
         self._report(metrics, is_running=False)
         logger.info("the stream client ended: %s", self.counts)
+
+    def _look_at_spool(self) -> None:
+        self.spool.recall()
+        self._stored.look_at(self.spool)
 
     def _resumed(self, last: Mapping[str, int]) -> None:
         """The writer has read what is stored."""
@@ -274,12 +302,31 @@ class StreamClient:
         self._gaps.resume(last, first=self._connection.first_of_new)
         self._filler.wake()
 
-    def _horizon(self) -> int | None:
-        if self._replay is not None:
-            return stamp_of(self._replay.status())
-        return microseconds(datetime.now(UTC)) - self._step - REST_LAG
+    def _horizon(self) -> Horizon:
+        """What the REST interface has by now.
+
+        Of a replay in its own times, all after the first pass, and what was sent before a step back.
+        """
+        if self._replay is None:
+            known = microseconds(datetime.now(UTC)) - self._step - REST_LAG
+            return Horizon(known, known)
+        status = self._replay.status()
+        stamp = stamp_of(status)
+        if stamp is None or not self.endpoint.is_historical:
+            return Horizon(stamp, stamp)
+        has_all = status is not None and (status.get("pass") or 1) > 1
+        return Horizon(stamp, FOR_EVER if has_all else max(stamp, self._peak))
+
+    def _is_ahead(self, newest: int | None) -> bool:
+        """Whether the server has a later bar of one of the symbols."""
+        start = None if newest is None else self._gaps.after(newest)
+        probe = BarHistory(
+            self.endpoint, attempts=1, page_limit=1, symbols_per_request=self.options.symbols_per_request
+        )
+        return any(rows for page in probe.pages(self.symbols, start, None) for rows in page.values())
 
     def _now_connected(self) -> None:
+        self._peak = 0
         self._filler.wake()
         self._changed.set()
 
@@ -287,8 +334,14 @@ class StreamClient:
         now = time.time_ns() // 1000
         kind, symbol = message["T"], message["S"]
         row = bar_row(CHANNELS[kind], symbol, message, now)
-        self._connection.heard()
         self.counts.received += 1
+        if kind == "d":
+            self.counts.daily_bars += 1
+        else:
+            self.counts.bars += 1
+            self._peak = max(self._peak, row.timestamp)
+        with self._connection.receiving():
+            await self._writer.take(row)
         if kind != "d":
             self._gaps.seen(symbol, row.timestamp)
             first = self._first.get(symbol)
@@ -296,7 +349,6 @@ class StreamClient:
                 self._first[symbol] = row.timestamp
             if kind == "b" and self._connection.is_timely:
                 self.latencies.add(now, (now - row.timestamp - self._step) / 1000)
-        await self._writer.take(row)
 
     async def _report_for_ever(self, metrics: Metrics | None) -> None:
         healthy_at = asyncio.get_running_loop().time()
@@ -317,7 +369,7 @@ class StreamClient:
             metrics.show(status)
         try:
             write_status(self.folder, status)
-        except StoreFull as error:
+        except StoreError as error:
             logger.error("%s", error)
         return status
 

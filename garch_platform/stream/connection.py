@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -14,7 +15,7 @@ from garch_platform.stream.counts import Counts
 from garch_platform.stream.endpoint import Endpoint
 from garch_platform.stream.feed import BarFeed, FeedError, MalformedFrame
 from garch_platform.stream.gaps import Gaps
-from garch_platform.stream.history import ReplayState, stamp_of
+from garch_platform.stream.history import ReplayState, is_recycler, stamp_of
 from garch_platform.stream.hours import MarketHours
 from garch_platform.stream.rows import microseconds
 
@@ -24,8 +25,14 @@ logger = logging.getLogger(__name__)
 
 LIMIT_JITTER: Final = 0.25
 CHECKS_PER_SILENCE: Final = 4
+MOST_PATIENCE: Final = 40
+"""Of thin symbols, in silences of the usual length."""
 END_POLL_SECONDS: Final = 0.25
 REAL_TIME: Final = 1.0
+
+
+class FellSilent(FeedError):
+    """Nothing came for longer than the connection is trusted."""
 
 
 class KeptConnection:
@@ -42,6 +49,7 @@ class KeptConnection:
         history: of a live replay that is looked back at where nothing is stored.
         before_first: awaited before the first connection.
         connected: called after every connection.
+        is_ahead: whether a replay has sent a later bar of the symbols than a time (null = any); in a thread.
     """
 
     def __init__(
@@ -57,6 +65,7 @@ class KeptConnection:
         history: timedelta,
         before_first: Callable[[], Awaitable[None]],
         connected: Callable[[], None],
+        is_ahead: Callable[[int | None], bool],
     ) -> None:
         self.endpoint: Endpoint = feed.endpoint
         self.is_connected = False
@@ -64,6 +73,8 @@ class KeptConnection:
         """Connections so far."""
         self.error: str | None = None
         """Why it is not connected."""
+        self.has_ended = False
+        """Whether a replay was seen to have sent its last bar."""
         self.is_timely = not self.endpoint.is_recycler
         """Whether bars are sent as they happen, so that lateness can be measured."""
         self.latest: int | None = None
@@ -78,7 +89,12 @@ class KeptConnection:
         self._history = history // timedelta(microseconds=1)
         self._before_first = before_first
         self._connected = connected
+        self._is_ahead = is_ahead
+        self._patience = mute_seconds
+        self._may_be_recycler = not self.endpoint.is_recycler and not self.endpoint.is_alpacas_own
+        feed.heard = self._heard
         self._heard_at = 0.0
+        self._is_receiving = False
 
     @property
     def first_of_new(self) -> int | None:
@@ -87,8 +103,23 @@ class KeptConnection:
             return self._hours.last_open(datetime.now(UTC))
         return None if self.latest is None else self.latest - self._history
 
-    def heard(self) -> None:
-        """A message came."""
+    @property
+    def silence(self) -> float:
+        """Seconds since the last message was done with; 0 while one waits for the writer."""
+        return 0.0 if self._is_receiving else asyncio.get_running_loop().time() - self._heard_at
+
+    @contextmanager
+    def receiving(self) -> Iterator[None]:
+        """Around the work on a message."""
+        self._is_receiving = True
+        try:
+            yield
+        finally:
+            self._is_receiving = False
+            self._patience = self._mute_seconds
+            self._heard()
+
+    def _heard(self) -> None:
         self._heard_at = asyncio.get_running_loop().time()
 
     async def keep(self) -> None:
@@ -104,7 +135,11 @@ class KeptConnection:
                 await self._once()
             except FeedError as error:
                 self.error = str(error)
-                failures = 1 if self._counts.received > before else failures + 1
+                self._gaps.interrupted("reconnect")
+                is_fruitful = self._counts.received > before
+                failures = 1 if is_fruitful else failures + 1
+                if isinstance(error, FellSilent) and not is_fruitful:
+                    self._patience = min(2 * self._patience, MOST_PATIENCE * self._mute_seconds)
                 pause = self._pause(error, failures)
                 logger.warning("%s; next try in %.1f s", error, pause)
                 await asyncio.sleep(pause)
@@ -114,8 +149,9 @@ class KeptConnection:
         while True:
             await asyncio.sleep(END_POLL_SECONDS)
             status = await self._status()
-            silence = asyncio.get_running_loop().time() - self._heard_at
-            if status is not None and status.get("ended") and silence >= END_POLL_SECONDS:
+            is_over = status is not None and status.get("ended")
+            if is_over and self.silence >= END_POLL_SECONDS:
+                self.has_ended = True
                 return
 
     async def close(self) -> None:
@@ -126,6 +162,7 @@ class KeptConnection:
     async def _once(self) -> None:
         """Connect and follow, until the connection breaks."""
         await self._look_at_replay()
+        await self._require_no_recycler()
         if self.count == 0:
             await self._before_first()
         try:
@@ -138,18 +175,17 @@ class KeptConnection:
             await self._follow()
         finally:
             await self.close()
-            self._gaps.interrupted("reconnect")
 
     async def _follow(self) -> None:
-        self.heard()
+        self._heard()
         following = asyncio.create_task(self._feed.follow())
         try:
             while True:
-                await asyncio.wait([following], timeout=self._mute_seconds / CHECKS_PER_SILENCE)
+                await asyncio.wait([following], timeout=self._patience / CHECKS_PER_SILENCE)
                 if following.done():
                     following = self._followed_on(following)
                 elif await self._is_mute():
-                    raise FeedError(f"{self.endpoint.stream_url} fell silent")
+                    raise FellSilent(f"{self.endpoint.stream_url} fell silent")
         finally:
             await cancelled(following)
 
@@ -158,24 +194,39 @@ class KeptConnection:
         if error is not None and not isinstance(error, MalformedFrame):
             raise error
         if error is not None:
+            self._heard()
             self._counts.malformed += 1
             logger.warning("%s", error)
             self._gaps.interrupted("malformed")
         return asyncio.create_task(self._feed.follow())
 
     async def _is_mute(self) -> bool:
-        silence = asyncio.get_running_loop().time() - self._heard_at
-        if silence < self._mute_seconds:
+        """A symbol without bars is no dead socket: a recycler is asked whether it has sent any."""
+        if self.silence < self._patience:
             return False
         if self._replay is None:
             now = datetime.now(UTC)
-            earlier = now - timedelta(seconds=self._mute_seconds)
+            earlier = now - timedelta(seconds=self._patience)
             return self._hours.is_open(now) and self._hours.is_open(earlier)
-        status = await self._status()
-        if status is None:
+        try:
+            is_ahead = await asyncio.to_thread(self._is_ahead, self._gaps.newest)
+        except StreamError:
             return True
-        stamp, newest = stamp_of(status), self._gaps.newest
-        return stamp is not None and (newest is None or stamp > newest)
+        return is_ahead and self.silence >= self._patience
+
+    async def _require_no_recycler(self) -> None:
+        """A replay must not be stored as what Alpaca sent.
+
+        Raises:
+            StreamError: it is one.
+        """
+        if not self._may_be_recycler:
+            return
+        if await asyncio.to_thread(is_recycler, self.endpoint):
+            raise StreamError(
+                f"{self.endpoint.stream_url} (websocket.url) is a recycler, and its bars are no bars of Alpaca's: "
+                "set websocket.mode=recycler and websocket.recycler.server_url"
+            )
 
     async def _look_at_replay(self) -> None:
         """Learn the replay's clock; a live one that was started anew begins earlier than the last one ended."""
@@ -189,12 +240,14 @@ class KeptConnection:
                 f"the client expects {clock}; set websocket.recycler.clock alike for both"
             )
         self.is_timely = clock == "live" and status.get("speed") == REAL_TIME
-        if clock == "live":
-            stamp = stamp_of(status)
-            self.latest = microseconds(datetime.now(UTC)) if stamp is None else stamp
-            newest = self._gaps.newest
-            if newest is not None and newest > self.latest:
-                self._gaps.rewound(self.first_of_new)
+        stamp, newest = stamp_of(status), self._gaps.newest
+        if clock == "historical":
+            if newest is not None and (stamp is None or stamp < newest):
+                self._gaps.stepped_back()
+            return
+        self.latest = microseconds(datetime.now(UTC)) if stamp is None else stamp
+        if newest is not None and newest > self.latest:
+            self._gaps.rewound(self.first_of_new)
 
     async def _status(self) -> dict[str, Any] | None:
         return None if self._replay is None else await asyncio.to_thread(self._replay.status)
@@ -207,8 +260,7 @@ class KeptConnection:
 
 async def cancelled(task: asyncio.Future[Any]) -> None:
     """End ``task``; a cancellation that a library swallows is repeated."""
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())
     while not task.done():
         task.cancel()
         await asyncio.wait([task], timeout=0.2)
-    if not task.cancelled():
-        task.exception()

@@ -21,6 +21,8 @@ class Counts:
 
     Attributes:
         received: messages with a bar in them.
+        bars: of these, bars of the followed timeframe, updated ones included.
+        daily_bars: of these, the others.
         written: rows that were new in the database, or replaced one there.
         filled: of these, rows that came over REST.
         duplicates: rows whose bar was there already.
@@ -32,6 +34,8 @@ class Counts:
     """
 
     received: int = 0
+    bars: int = 0
+    daily_bars: int = 0
     written: int = 0
     filled: int = 0
     duplicates: int = 0
@@ -80,12 +84,16 @@ class StreamSummary:
         mode: ``alpaca`` or ``recycler``.
         server: address of the stream.
         counts: see `Counts`.
+        bars, daily_bars: messages received, as in ``counts``.
+        connections: how often it was connected.
+        pending_gaps: spans whose bars could not be asked for; they are asked for at the next run.
+        stopped: whether it was told to, by a signal or by its caller, before any other end came.
         spooled_files: batches that still wait on disk for the database.
         latency_p50_ms, latency_p99_ms, latency_max_ms: from a bar's end to its receipt; null where bars
             are not sent as they happen (historical clock, or another speed than 1.0).
         latencies: a sample of these, with times.
         first_bar, last_bar: per symbol the earliest and the latest bar received, daily bars apart.
-        error: why it ended before it was told to; null otherwise.
+        error: why it ended before it was told to, or why it was not connected at its end; null otherwise.
     """
 
     mode: str
@@ -94,6 +102,11 @@ class StreamSummary:
     ended_at: datetime
     symbols: list[str]
     counts: Counts
+    bars: int
+    daily_bars: int
+    connections: int
+    pending_gaps: int
+    stopped: bool
     spooled_files: int
     latency_p50_ms: float | None
     latency_p99_ms: float | None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -17,6 +18,7 @@ from garch_platform.settings import Secrets, Settings
 __all__ = ["Endpoint", "endpoint_of"]
 
 ALPACA_STREAM: Final = "wss://stream.data.alpaca.markets"
+ALPACA_DOMAIN: Final = ".alpaca.markets"
 MINUTE: Final = Timeframe.parse("1Min")
 TEST_FEED: Final = "test"
 
@@ -59,6 +61,12 @@ class Endpoint:
         return self.mode == "recycler"
 
     @property
+    def is_alpacas_own(self) -> bool:
+        """Whether the stream comes from a host of Alpaca's."""
+        host = urlsplit(self.stream_url).hostname or ""
+        return f".{host}".endswith(ALPACA_DOMAIN)
+
+    @property
     def has_history(self) -> bool:
         """Whether missed bars can be asked for over REST (Alpaca's test feed has none)."""
         return self.is_recycler or self.feed != TEST_FEED
@@ -67,6 +75,25 @@ class Endpoint:
     def has_daily_bars(self) -> bool:
         """Whether daily bars are followed: not where the bars of the stream are daily themselves."""
         return not self.timeframe.is_daily
+
+    def tls_context(self) -> ssl.SSLContext | None:
+        """What checks the server: ``certificate`` too, itself or as its signer; null for the usual check.
+
+        Raises:
+            ConfigurationError: the certificate cannot be read.
+        """
+        if self.certificate is None:
+            return None
+        context = ssl.create_default_context()
+        try:
+            context.load_verify_locations(self.certificate)
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigurationError(
+                f"{self.certificate} (websocket.recycler.tls_certificate) cannot be read ({error}); "
+                "give the PEM file that the recycler has"
+            ) from error
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        return context
 
     @property
     def step(self) -> timedelta:

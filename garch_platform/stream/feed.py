@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -83,6 +82,8 @@ class BarFeed:
         """Symbols whose bars the server has acknowledged on this connection."""
         self.malformed = 0
         """Frames that could not be decoded, so far."""
+        self.heard: Callable[[], None] = lambda: None
+        """Called with every message, whatever it is."""
         self._receive = receive
         self._stream = _stream(endpoint, self.symbols, self._dispatched)
 
@@ -146,6 +147,7 @@ class BarFeed:
         return StreamError(f"{message}; {remedy.format(variables=variables, feed=self.endpoint.feed)}")
 
     async def _dispatched(self, message: Mapping[str, Any]) -> None:
+        self.heard()
         match message.get("T"):
             case "subscription":
                 self.subscribed = list(message.get("bars") or [])
@@ -208,8 +210,8 @@ def _stream(endpoint: Endpoint, symbols: Sequence[str], dispatched: Receive) -> 
         "max_size": LARGEST_MESSAGE,
         "max_queue": FRAMES_AHEAD,
     }
-    if endpoint.certificate is not None:
-        parameters["ssl"] = ssl.create_default_context(cafile=str(endpoint.certificate))
+    if (context := endpoint.tls_context()) is not None:
+        parameters["ssl"] = context
     stream = Stream(
         endpoint.key.get_secret_value(),
         endpoint.secret.get_secret_value(),

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 from garch_platform.errors import StreamError
 from garch_platform.stream.counts import Counts
@@ -23,7 +23,7 @@ from garch_platform.stream.history import BarHistory
 from garch_platform.stream.rows import BarRow, instant, microseconds
 from garch_platform.stream.writer import Writer
 
-__all__ = ["GapFiller"]
+__all__ = ["GapFiller", "Horizon"]
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +33,21 @@ NEAR: Final = HOUR // 2
 BEGINNING: Final = -(2**62)
 LONGEST_PAUSE: Final = 60.0
 FINAL_ATTEMPTS: Final = 2
+
+
+class Horizon(NamedTuple):
+    """Times, in microseconds since 1970, up to which the server has the bars of all symbols; null = unknown.
+
+    Attributes:
+        open: for spans that go on to the present.
+        closed: for spans that ended.
+    """
+
+    open: int | None
+    closed: int | None
+
+
+NOTHING_KNOWN: Final = Horizon(None, None)
 
 
 @dataclass
@@ -55,8 +70,7 @@ class GapFiller:
         history: the REST interface.
         gaps: what is missing.
         writer: takes the bars.
-        horizon: asked in a thread, the time up to which the server has the bars of all symbols; null where
-            that is not known.
+        horizon: called in a thread before each round.
         counts: spans that had bars are counted.
         seconds: between two rounds while nothing is urgent.
         step: microseconds between two bars.
@@ -68,7 +82,7 @@ class GapFiller:
         gaps: Gaps,
         writer: Writer,
         *,
-        horizon: Callable[[], int | None],
+        horizon: Callable[[], Horizon],
         counts: Counts,
         seconds: float,
         step: int,
@@ -110,8 +124,9 @@ class GapFiller:
             spans = self._gaps.take(again=again) if self.endpoint.has_history else []
             requests = _requests(spans)
             try:
-                await self._closed([each for each in requests if each.end is not None], attempts)
-                await self._open([each for each in requests if each.end is None], attempts)
+                horizon = await self._known(requests)
+                await self._closed([each for each in requests if each.end is not None], horizon, attempts)
+                await self._open([each for each in requests if each.end is None], horizon, attempts)
             except StreamError as error:
                 self.error = str(error)
                 logger.warning("gaps stay pending: %s", error)
@@ -132,7 +147,12 @@ class GapFiller:
         self._history.stopping.set()
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    async def _closed(self, requests: Sequence[_Request], attempts: int | None) -> None:
+    async def _known(self, requests: Sequence[_Request]) -> Horizon:
+        if not requests:
+            return NOTHING_KNOWN
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._horizon)
+
+    async def _closed(self, requests: Sequence[_Request], horizon: Horizon, attempts: int | None) -> None:
         for request in requests:
             spans: dict[str, list[Span]] = {}
             for span in request.spans:
@@ -147,13 +167,13 @@ class GapFiller:
                 if inside:
                     await self._writer.take(row)
             for span in request.spans:
-                self._gaps.answered(span, span.end or 0)
-                self._note(span, first.get(span), span.end or 0, found[span])
+                if horizon.closed is not None:
+                    until = min(span.end or 0, self._gaps.after(horizon.closed))
+                    self._gaps.answered(span, until)
+                    self._note(span, first.get(span), until, found[span])
 
-    async def _open(self, requests: Sequence[_Request], attempts: int | None) -> None:
+    async def _open(self, requests: Sequence[_Request], horizon: Horizon, attempts: int | None) -> None:
         """Bars of different symbols are read at different moments: only the horizon of before holds for all."""
-        loop = asyncio.get_running_loop()
-        horizon = await loop.run_in_executor(self._thread, self._horizon) if requests else None
         found: Counter[str] = Counter()
         first: dict[str, int] = {}
         last: dict[str, int] = {}
@@ -165,7 +185,7 @@ class GapFiller:
                 last[row.symbol] = max(row.timestamp, last.get(row.symbol, row.timestamp))
         for span in (span for request in requests for span in request.spans):
             newest = last.get(span.symbol)
-            known = [] if horizon is None else [self._gaps.after(horizon)]
+            known = [] if horizon.open is None else [self._gaps.after(horizon.open)]
             if newest is not None:
                 known.append(self._gaps.after(newest))
                 self._gaps.had(span.symbol, newest)
@@ -174,8 +194,10 @@ class GapFiller:
                 self._note(span, first.get(span.symbol), max(known), found[span.symbol])
 
     def _note(self, span: Span, first: int | None, end: int, bars: int) -> None:
+        """Record it; not the minutes in which a symbol of the market did not trade: they are no gaps."""
         start = first if span.start is None else span.start
-        if start is not None and start < end:
+        is_quiet_minute = not bars and span.cause == "hole" and not self.endpoint.is_recycler
+        if start is not None and start < end and not is_quiet_minute:
             self._writer.record_gap(span, instant(start), instant(end), bars)
         self._counts.gaps += bars > 0
 

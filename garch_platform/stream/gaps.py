@@ -15,6 +15,8 @@ from typing import Final
 __all__ = ["Gaps", "Span"]
 
 DAY: Final = 86_400_000_000
+LATE_STEPS: Final = 5
+EARLIER_TIMES: Final = 3
 SPANS_PER_SYMBOL: Final = 64
 """More holes than these are merged into one span; asking for too much loses nothing."""
 
@@ -26,7 +28,8 @@ class Span:
     Attributes:
         start: first microsecond; null = as early as the server answers.
         end: first microsecond after it; null = open, up to what the server knows.
-        cause: ``start``, ``reconnect``, ``hole``, ``malformed``, ``spool``: why it is asked for.
+        cause: ``start``, ``reconnect``, ``hole``, ``malformed``, ``rewound``, ``spool``, ``stop``: why it is
+            asked for.
     """
 
     symbol: str
@@ -42,12 +45,22 @@ class Gaps:
         symbols: all that are followed.
         step: microseconds between two bars.
         is_expected: whether bars can exist between two moments (a night leaves no hole).
+        may_step_back: whether the stream may begin again at an earlier time; then a few times in a row that
+            lie well before the newest are taken for it (a late bar has newer ones around it).
     """
 
     def __init__(
-        self, symbols: Iterable[str], *, step: int, is_expected: Callable[[int, int], bool] | None = None
+        self,
+        symbols: Iterable[str],
+        *,
+        step: int,
+        is_expected: Callable[[int, int], bool] | None = None,
+        may_step_back: bool = False,
     ) -> None:
         self._step = step
+        self._may_step_back = may_step_back
+        self._newest: int | None = None
+        self._earlier: list[int] = []
         self._is_expected = is_expected or (lambda _start, _end: True)
         self._symbols = list(symbols)
         self._last: dict[str, int] = {}
@@ -100,13 +113,42 @@ class Gaps:
         self._answered.clear()
 
     def rewound(self, first: int | None) -> None:
-        """The server's clock was set back: what was known says nothing about what comes."""
+        """The server's clock was set back: it knows nothing of what is missing, and what comes is new."""
+        self._holes.clear()
+        self._asked.clear()
+        self._begin_again(first, "reconnect")
+
+    def stepped_back(self) -> None:
+        """The stream goes on at an earlier time; what is missing so far, up to the newest bar, still is."""
+        newest = self.newest
+        for symbol, last in self._last.items():
+            start = self._open[symbol].start if symbol in self._open else self.after(last)
+            if newest is not None and (start is None or start <= newest):
+                self._add(Span(symbol, start, newest + 1, "rewound"))
+        self._begin_again(None, "rewound")
+
+    def _begin_again(self, first: int | None, cause: str) -> None:
         self._last.clear()
-        self._open = {symbol: Span(symbol, first, None, "reconnect") for symbol in self._symbols}
+        self._newest = None
+        self._earlier.clear()
+        self._open = {symbol: Span(symbol, first, None, cause) for symbol in self._symbols}
         self._answered.clear()
+
+    def _notice_step_back(self, timestamp: int) -> None:
+        newest = self._newest
+        if newest is None or timestamp >= newest - LATE_STEPS * self._step:
+            self._newest = timestamp if newest is None else max(newest, timestamp)
+            self._earlier.clear()
+        elif not self._earlier or timestamp > self._earlier[-1]:
+            self._earlier.append(timestamp)
+            if len(self._earlier) == EARLIER_TIMES:
+                self.stepped_back()
+                self._newest = timestamp
 
     def seen(self, symbol: str, timestamp: int) -> None:
         """A bar came over the stream."""
+        if self._may_step_back:
+            self._notice_step_back(timestamp)
         last = self._last.get(symbol)
         if last is not None and symbol not in self._open:
             if timestamp == last + self._step:
@@ -150,11 +192,13 @@ class Gaps:
         ]
 
     def answered(self, span: Span, until: int) -> None:
-        """The server has given all bars of ``span`` before ``until``."""
-        if span in self._asked:
-            del self._asked[span]
-            return
+        """The server has given all bars of ``span`` before ``until``; a closed span's rest stays pending."""
         if span.end is not None:
+            if span in self._asked:
+                del self._asked[span]
+                if until < span.end:
+                    start = until if span.start is None else max(until, span.start)
+                    self._add(replace(span, start=start))
             return
         if span.start is not None and until <= span.start:
             return

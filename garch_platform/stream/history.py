@@ -6,31 +6,38 @@ own repetition is off, every request has a time limit, and `tenacity` repeats wh
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from functools import cached_property
 from typing import Any, Final, cast
+from urllib.parse import urlsplit
 
 import tenacity
 
 from garch_platform.errors import StreamError
 from garch_platform.stream.endpoint import Endpoint
+from garch_platform.stream.pace import Pace
 from garch_platform.stream.rows import BarRow, bar_row, instant, microseconds
 
-__all__ = ["BarHistory", "ReplayState", "stamp_of"]
+__all__ = ["FOR_EVER", "BarHistory", "ReplayState", "is_recycler", "stamp_of"]
 
 logger = logging.getLogger(__name__)
 
 Page = dict[str, list[BarRow]]
 
 TIMEOUT_SECONDS: Final = 20.0
+PROBE_SECONDS: Final = 5.0
+UNAUTHORIZED: Final = 401
 LONGEST_WAIT: Final = 60.0
 TOO_MANY_REQUESTS: Final = 429
 REFUSED_SYMBOLS: Final = (400, 422)
 EARLIEST: Final = 0
 FOR_EVER: Final = 2**62
+"""Later than any bar, in microseconds since 1970."""
 
 
 class BarHistory:
@@ -41,6 +48,7 @@ class BarHistory:
         attempts: of a request that fails by network, with 429 or 5xx.
         page_limit: bars a page, all symbols together.
         symbols_per_request: symbols in one URL.
+        requests_per_minute: at most; null = as many as there are.
         stopping: set it to cut the waits between attempts short.
     """
 
@@ -51,6 +59,7 @@ class BarHistory:
         attempts: int,
         page_limit: int = 10_000,
         symbols_per_request: int = 100,
+        requests_per_minute: int | None = None,
         stopping: threading.Event | None = None,
     ) -> None:
         self.endpoint = endpoint
@@ -58,10 +67,11 @@ class BarHistory:
         self.page_limit = page_limit
         self.symbols_per_request = symbols_per_request
         self.stopping = stopping or threading.Event()
+        self._pace = Pace(requests_per_minute, self.stopping)
 
     @cached_property
     def _client(self) -> Any:
-        return _rest_client(self.endpoint)
+        return _rest_client(self.endpoint, self._pace)
 
     def pages(
         self, symbols: Sequence[str], start: int | None, end: int | None, *, attempts: int | None = None
@@ -191,6 +201,30 @@ class ReplayState:
             return None
 
 
+def is_recycler(endpoint: Endpoint) -> bool:
+    """Whether a recycler listens where the stream of ``endpoint`` is said to be Alpaca's."""
+    from alpaca.common.exceptions import APIError
+    from requests import RequestException
+
+    parts = urlsplit(endpoint.stream_url)
+    beside = parts._replace(scheme="https" if parts.scheme == "wss" else "http", path="", query="").geturl()
+    client = _rest_client(replace(endpoint, mode="recycler", rest_url=beside), timeout=PROBE_SECONDS)
+    try:
+        answer = client.get("/status", api_version="recycler")
+    except APIError as refusal:
+        return refusal.status_code == UNAUTHORIZED and _is_json(str(refusal))
+    except (RequestException, ValueError):
+        return False
+    return isinstance(answer, dict) and "clock" in answer
+
+
+def _is_json(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except ValueError:
+        return False
+
+
 def stamp_of(status: Mapping[str, Any] | None) -> int | None:
     """Time of the latest bars that a recycler has sent, from its status; null before the first."""
     stamp = None if status is None else status.get("stamp")
@@ -227,13 +261,25 @@ def _first_line(error: BaseException) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 
-def _rest_client(endpoint: Endpoint) -> Any:
+def _rest_client(endpoint: Endpoint, pace: Pace | None = None, *, timeout: float = TIMEOUT_SECONDS) -> Any:
     from alpaca.data.historical import StockHistoricalDataClient
     from requests.adapters import HTTPAdapter
 
+    context = endpoint.tls_context()
+
     class Impatient(HTTPAdapter):
+        def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+            if context is not None:
+                kwargs["ssl_context"] = context
+            super().init_poolmanager(*args, **kwargs)
+
         def send(self, *args: Any, **kwargs: Any) -> Any:
-            return super().send(*args, **{**kwargs, "timeout": kwargs.get("timeout") or TIMEOUT_SECONDS})
+            if pace is not None:
+                pace.wait()
+            answer = super().send(*args, **{**kwargs, "timeout": kwargs.get("timeout") or timeout})
+            if pace is not None:
+                pace.heed(answer.headers)
+            return answer
 
     class Client(StockHistoricalDataClient):
         def __init__(self) -> None:
@@ -247,7 +293,5 @@ def _rest_client(endpoint: Endpoint) -> Any:
             for scheme in ("http://", "https://"):
                 self._session.mount(scheme, Impatient())
             self._session.trust_env = not endpoint.is_recycler
-            if endpoint.certificate is not None:
-                self._session.verify = str(endpoint.certificate)
 
     return Client()

@@ -44,7 +44,7 @@ class GapJournal:
         """Replace the spans of the stream, if they differ from those written last.
 
         Raises:
-            StoreFull: no space is left.
+            StoreError: the file cannot be written; `StoreFull` where no space is left.
         """
         wanted = list(dict.fromkeys(spans))
         if wanted == self._written or (self._written is None and not wanted and not self.path.exists()):

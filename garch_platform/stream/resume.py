@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import polars as pl
 
 from garch_platform.stream.endpoint import Endpoint
+from garch_platform.stream.live_database import LiveDatabase
 from garch_platform.stream.rows import CHANNELS, MARKET_DATA, microseconds
 from garch_platform.stream.spool import Spool
-
-if TYPE_CHECKING:
-    from garch_platform.stream.writer import LiveDatabase
 
 __all__ = ["StoredBars"]
 
@@ -31,6 +29,8 @@ LAST_STORED: Final = """
 class StoredBars:
     """The last stored bar of each symbol, read once, before this process writes its first.
 
+    In the historical clock nothing is: a replay may be of sessions before those that are stored.
+
     Args:
         database: may be away; then it is read when it is back.
         endpoint: names feed, source and timeframe.
@@ -41,6 +41,7 @@ class StoredBars:
     def __init__(self, database: LiveDatabase, endpoint: Endpoint, symbols: Sequence[str], step: int) -> None:
         self.symbols = list(symbols)
         self.is_known = False
+        """Whether `read` has answered."""
         self._database = database
         self._endpoint = endpoint
         self._step = step
@@ -53,7 +54,7 @@ class StoredBars:
             StoreError: the database is away.
         """
         found: dict[str, int] = {}
-        for symbol in self.symbols:
+        for symbol in [] if self._endpoint.is_historical else self.symbols:
             row = self._database.read(
                 LAST_STORED,
                 symbol=symbol,

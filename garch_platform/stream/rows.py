@@ -13,7 +13,10 @@ from garch_platform.stream.endpoint import Endpoint
 
 __all__ = [
     "CHANNELS",
+    "CONTENT",
+    "KEY",
     "MARKET_DATA",
+    "REST",
     "BarRow",
     "bar_row",
     "instant",
@@ -24,9 +27,12 @@ __all__ = [
 
 MARKET_DATA: Final = "market_data"
 DAY: Final = "1Day"
+REST: Final = "rest"
 CHANNELS: Final = {"b": "bar", "u": "updated_bar", "d": "daily_bar"}
 """Column ``channel`` by the type of a message; what came over REST is ``rest``."""
 KEY: Final = ("symbol", "timeframe", "timestamp", "feed", "data_source")
+CONTENT: Final = ("open", "high", "low", "close", "volume", "vwap", "trade_count", "is_proxy")
+"""What a row states, besides its key and how and when it came."""
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND: Final = timedelta(microseconds=1)
 
@@ -136,12 +142,15 @@ def _overlaps(is_daily: pl.Expr, start: int, end: int) -> pl.Expr:
     return (pl.col("timestamp") < end) & (pl.col("timestamp") + length > start)
 
 
-def split_rows(frame: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+def split_rows(frame: pl.DataFrame, *, is_replay: bool = False) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Rows that are inserted where missing, and rows that replace what is there.
 
-    First come bars of the stream and of the REST interface, one a key; then updated and daily bars, of
-    which the last one of a key holds.
+    First come bars of the stream and of the REST interface, one a key: the first, of a replay the stream's
+    last; then updated and daily bars, of which the last one of a key holds.
     """
     replacing = pl.col("channel").is_in([CHANNELS["u"], CHANNELS["d"]])
-    first = frame.filter(~replacing).unique(KEY, keep="first", maintain_order=True)
+    first = frame.filter(~replacing)
+    if is_replay:
+        first = first.sort(pl.col("channel") != REST, maintain_order=True)
+    first = first.unique(KEY, keep="last" if is_replay else "first", maintain_order=True)
     return first, frame.filter(replacing).unique(KEY, keep="last", maintain_order=True)

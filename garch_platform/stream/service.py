@@ -3,30 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import signal
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from pathlib import Path
 from typing import Final
 
-from filelock import FileLock, Timeout
-
-from garch_platform.errors import StreamError
 from garch_platform.settings import Secrets, Settings
 from garch_platform.stream.client import StreamClient, StreamOptions
 from garch_platform.stream.counts import StreamSummary
 from garch_platform.stream.endpoint import endpoint_of
 from garch_platform.stream.hours import MarketHours
-from garch_platform.stream.status import read_status
-from garch_platform.stream.writer import LiveDatabase
+from garch_platform.stream.live_database import LiveDatabase
 
 __all__ = ["build", "run"]
 
-logger = logging.getLogger(__name__)
-
-LOCK_FILE: Final = "stream.lock"
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -64,6 +56,7 @@ def build(
             attempts=rest.attempts,
             page_limit=rest.page_limit,
             symbols_per_request=rest.symbols_per_request,
+            requests_per_minute=rest.requests_per_minute,
         ),
     )
 
@@ -81,31 +74,29 @@ def run(
 
     async def until_signalled() -> StreamSummary:
         stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        try:
-            for number in SIGNALS:
-                loop.add_signal_handler(number, stop.set)
-        except (RuntimeError, ValueError):
-            logger.debug("not the main thread: signals are left to it")
-        return await client.run(stop, until=until, until_replay_ends=until_replay_ends)
+        with _stopping_at_signals(stop):
+            return await client.run(stop, until=until, until_replay_ends=until_replay_ends)
 
-    with _only_client(client.folder):
-        return asyncio.run(until_signalled())
+    return asyncio.run(until_signalled())
 
 
 @contextmanager
-def _only_client(folder: Path) -> Iterator[None]:
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / LOCK_FILE)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        status = read_status(folder)
-        process = f" (process {status.pid})" if status is not None else ""
-        raise StreamError(
-            f"a stream client of {folder} is running already{process}; stop it, or use another workspace"
-        ) from None
+def _stopping_at_signals(stop: asyncio.Event) -> Iterator[None]:
+    """Let SIGTERM and SIGINT set ``stop``, and give them back to whoever had them.
+
+    Outside the main thread signals are somebody else's.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    for number in SIGNALS:
+        loop.add_signal_handler(number, stop.set)
     try:
         yield
     finally:
-        lock.release()
+        for number, handler in before.items():
+            loop.remove_signal_handler(number)
+            if handler is not None:
+                signal.signal(number, handler)

@@ -13,12 +13,13 @@ import logging
 import os
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import polars as pl
 
-from garch_platform.errors import StoreFull
+from garch_platform.errors import StoreError, StoreFull
 from garch_platform.stream.rows import MARKET_DATA
 
 __all__ = ["Spool", "SpooledBatch", "write_durably"]
@@ -72,6 +73,7 @@ class Spool:
 
         Raises:
             StoreFull: the bound is reached, or the volume has no space left; nothing was written.
+            StoreError: the folder cannot be written to.
         """
         return self._write(table, rows, SUFFIX)
 
@@ -135,20 +137,24 @@ def write_durably(path: Path, content: bytes) -> Path:
 
     Raises:
         StoreFull: no space is left.
+        StoreError: the folder cannot be written to.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + PARTIAL)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
         if error.errno in NO_SPACE:
             raise StoreFull(f"no space left for {path} ({error}); free some") from error
-        raise
+        raise StoreError(
+            f"{path} cannot be written ({error}); let this user write to {path.parent}"
+        ) from error
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)

@@ -1,27 +1,32 @@
 """The status file of a running stream client, and its numbers for Prometheus.
 
 ``<workspace>/stream.json`` is replaced every few seconds and at the end; whoever reads it also learns whether
-the process that wrote it is still there.
+the process that wrote it is still there: for as long as it runs it holds ``<workspace>/stream.lock``.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from garch_platform.errors import StreamError
-from garch_platform.stream.counts import Counts
-from garch_platform.stream.spool import write_durably
+from filelock import FileLock, Timeout
 
-__all__ = ["Metrics", "StreamStatus", "read_status", "status_path", "write_status"]
+from garch_platform.errors import StoreError, StreamError
+from garch_platform.stream.counts import Counts
+
+__all__ = ["Metrics", "StreamStatus", "only_client", "read_status", "status_path", "write_status"]
 
 STATUS_FILE: Final = "stream.json"
+LOCK_FILE: Final = "stream.lock"
+LOCK_SECONDS: Final = 1.0
+"""Longer than anybody takes who only looks whether the lock is held."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +35,7 @@ class StreamStatus:
 
     Attributes:
         pid: its process.
-        is_running: whether that process lives and has not ended the client.
+        is_running: whether a client of the workspace runs, whatever has become of its process number.
         mode: ``alpaca`` or ``recycler``.
         server: address of the stream.
         started_at, written_at: when the client started, and when it wrote this.
@@ -67,8 +72,18 @@ def status_path(folder: Path) -> Path:
 
 
 def write_status(folder: Path, status: StreamStatus) -> None:
-    """Replace the status file of ``folder``; raise `StoreFull` where there is no space."""
-    write_durably(status_path(folder), json.dumps(asdict(status), default=datetime.isoformat).encode())
+    """Replace the status file of ``folder`` in one step.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
+    path = status_path(folder)
+    partial = path.with_name(f"{path.name}.{os.getpid()}")
+    try:
+        partial.write_text(json.dumps(asdict(status), default=datetime.isoformat), "utf-8")
+        partial.replace(path)
+    except OSError as error:
+        raise StoreError(f"{path} cannot be written ({error}); let this user write to {folder}") from error
 
 
 def read_status(folder: Path) -> StreamStatus | None:
@@ -80,14 +95,14 @@ def read_status(folder: Path) -> StreamStatus | None:
     path = status_path(folder)
     try:
         content = json.loads(path.read_text("utf-8"))
-        return _status(content)
+        return _status(content, is_held=_is_held(folder))
     except FileNotFoundError:
         return None
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise StreamError(f"{path} is no status of a stream client ({error}); delete it") from error
 
 
-def _status(content: Mapping[str, Any]) -> StreamStatus:
+def _status(content: Mapping[str, Any], *, is_held: bool) -> StreamStatus:
     moments = {name: datetime.fromisoformat(content[name]) for name in ("started_at", "written_at")}
     last = {symbol: datetime.fromisoformat(moment) for symbol, moment in content["last_bar"].items()}
     return StreamStatus(
@@ -96,19 +111,45 @@ def _status(content: Mapping[str, Any]) -> StreamStatus:
             **moments,
             "last_bar": last,
             "counts": Counts(**content["counts"]),
-            "is_running": content["is_running"] and _is_alive(int(content["pid"])),
+            "is_running": content["is_running"] and is_held,
         }
     )
 
 
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+def _is_held(folder: Path) -> bool:
+    path = folder / LOCK_FILE
+    if not path.exists():
         return False
-    except PermissionError:
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except (Timeout, PermissionError):
         return True
-    return True
+    lock.release()
+    return False
+
+
+@contextmanager
+def only_client(folder: Path) -> Iterator[None]:
+    """Be the one stream client of the workspace ``folder`` for as long as the block lasts.
+
+    Raises:
+        StreamError: another one runs.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / LOCK_FILE)
+    try:
+        lock.acquire(timeout=LOCK_SECONDS)
+    except Timeout:
+        status = read_status(folder)
+        process = f" (process {status.pid})" if status is not None else ""
+        raise StreamError(
+            f"a stream client of {folder} is running already{process}; stop it, or use another workspace"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 class Metrics:

@@ -1,7 +1,8 @@
-"""From the stream into ``market_data``: in batches, in a thread, and onto disk while the database is away.
+"""From the stream into ``market_data``: in batches, in a thread, by way of the disk.
 
-Rows keep their order: as long as a batch waits in the spool, later ones queue behind it. What is written
-twice is there once, so a batch that failed half-way is simply written again.
+A batch is first put into the spool as a whole, then the database takes what is spooled, the oldest first.
+So a batch is there or not, whenever the process is killed, and while the database is away the batches
+wait in their order. What is written twice is there once: a batch that failed half-way is written again.
 """
 
 from __future__ import annotations
@@ -9,24 +10,27 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import polars as pl
 
-from garch_platform.errors import DataError, StoreError, StoreFull
+from garch_platform.errors import StoreError, StreamError
 from garch_platform.stream.counts import Counts
 from garch_platform.stream.endpoint import Endpoint
 from garch_platform.stream.gaps import Gaps, Span
 from garch_platform.stream.journal import GapJournal
+from garch_platform.stream.live_database import LiveDatabase
 from garch_platform.stream.resume import StoredBars
-from garch_platform.stream.rows import CHANNELS, MARKET_DATA, BarRow, rows_frame, split_rows
+from garch_platform.stream.rows import CHANNELS, MARKET_DATA, BarRow, rows_frame
+from garch_platform.stream.sink import Sink
 from garch_platform.stream.spool import Spool
+from garch_platform.stream.thread import DaemonThread
 
-__all__ = ["LiveDatabase", "Writer"]
+__all__ = ["Writer"]
 
 logger = logging.getLogger(__name__)
 
@@ -37,29 +41,12 @@ GAP_KEY: Final = ("symbol", "timeframe", "feed", "data_source", "gap_start")
 BATCHES_IN_MEMORY: Final = 8
 FIRST_RETRY: Final = 0.5
 LONGEST_RETRY: Final = 30.0
+CLOSE_SECONDS: Final = 15.0
+"""That the database may take for a batch at the end; then the rest stays on disk."""
+POLL_SECONDS: Final = 0.25
 
 
-class LiveDatabase(Protocol):
-    """What the client needs of the database; see `garch_platform.store.database.Database`."""
-
-    def insert_missing(self, table_name: str, frame: pl.DataFrame) -> int:
-        """Insert rows whose key is not there; return how many were new."""
-        ...
-
-    def upsert(self, table_name: str, frame: pl.DataFrame) -> int:
-        """Insert rows, or replace those with the same key."""
-        ...
-
-    def read_table(self, table_name: str, **filters: Any) -> pl.DataFrame:
-        """Rows of a table."""
-        ...
-
-    def read(self, statement: str, **parameters: Any) -> pl.DataFrame:
-        """Rows of a query."""
-        ...
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Batch:
     rows: list[BarRow] = field(default_factory=list)
     gaps: list[dict[str, Any]] = field(default_factory=list)
@@ -79,7 +66,7 @@ class Writer:
 
     Args:
         database: with the tables ``market_data``, ``stream_gaps`` and ``symbols``.
-        spool: for as long as ``database`` is away.
+        spool: takes every batch before ``database`` does.
         endpoint: that the rows come from.
         gaps: what is missing; kept in ``journal`` before later bars are stored.
         stored: where the stream is taken up again.
@@ -123,7 +110,13 @@ class Writer:
         self._full = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="stream-writer")
+        self._thread = DaemonThread("stream-writer")
+        self._sink = Sink(database, spool, endpoint, counts, self._report)
+        self._in_flight: list[_Batch] = []
+        self._is_abandoned = False
+        self._is_ending = False
+        self._storing_since: float | None = None
+        self._known_proxies: Mapping[str, list[tuple[int, int]]] = {}
         self._flushing = asyncio.Lock()
         self._is_closing = False
         self._failures = 0
@@ -135,9 +128,17 @@ class Writer:
         return len(self._rows)
 
     async def take(self, row: BarRow) -> None:
-        """Take a bar, when there is room for it; it is written within ``flush_seconds``."""
-        if not self._room.is_set():
-            await self._room.wait()
+        """Take a bar, when there is room for it; it is written within ``flush_seconds``.
+
+        Raises:
+            StreamError: the client ends and the database hangs: there will be no room.
+        """
+        while not self._room.is_set():
+            if self._is_ending and self._is_stuck():
+                raise StreamError("the database does not answer, and no bars fit into memory any more")
+            with suppress(TimeoutError):
+                async with asyncio.timeout(POLL_SECONDS):
+                    await self._room.wait()
         self._rows.append(row)
         if len(self._rows) >= self.flush_rows:
             self._full.set()
@@ -178,6 +179,7 @@ class Writer:
                 is_idle = not batch.rows and not batch.gaps
                 if is_idle and not self._has_work():
                     return
+                self._in_flight.append(batch)
                 outcome = await asyncio.get_running_loop().run_in_executor(self._thread, self._store, batch)
                 if outcome.resumed is not None:
                     self._resumed(outcome.resumed)
@@ -186,16 +188,49 @@ class Writer:
                 if len(self._rows) < self.flush_rows:
                     return
 
+    def prepare_to_close(self) -> None:
+        """The client ends: what is still taken is the last that it asked for."""
+        self._is_ending = True
+
     async def close(self) -> None:
-        """Write the rest, try what is spooled once more, and end the thread."""
+        """Write the rest, try what is spooled once more, and end the thread.
+
+        A database that does not answer is not waited for: what it has not taken is in the spool then.
+        """
         self._is_closing = True
         self._full.set()
-        self._retry_at = 0.0
-        await self.flush()
-        self._retry_at = 0.0
-        await self.flush()
-        self._journal.save(self._gaps.snapshot())
+        flushing = asyncio.create_task(self._flush_all())
+        while not flushing.done():
+            await asyncio.wait([flushing], timeout=POLL_SECONDS)
+            if self._is_stuck():
+                flushing.cancel()
+                self._spool_rest()
+                return
+        flushing.result()
         self._thread.shutdown(wait=True)
+        self._save_journal(self._gaps.snapshot())
+
+    async def _flush_all(self) -> None:
+        for _ in range(2):
+            self._retry_at = 0.0
+            await self.flush()
+
+    def _is_stuck(self) -> bool:
+        since = self._storing_since
+        return since is not None and time.monotonic() - since > CLOSE_SECONDS
+
+    def _spool_rest(self) -> None:
+        """In the loop: put what the thread still holds, and what waits for it, on disk."""
+        self.error = f"the database did not answer in {CLOSE_SECONDS:g} s"
+        logger.error("%s; the rest waits in %s", self.error, self.spool.folder)
+        outcome = _Outcome()
+        self._is_abandoned = True
+        for batch in [*self._in_flight, self._cut()]:
+            self._make_durable(batch, self._known_proxies, outcome)
+        for span in outcome.lost:
+            self._gaps.reopen(span)
+        self._save_journal(self._gaps.snapshot())
+        self._thread.shutdown(wait=False)
 
     def _has_work(self) -> bool:
         return time.monotonic() >= self._retry_at and (not self._stored.is_known or bool(self.spool.files))
@@ -210,126 +245,104 @@ class Writer:
         return _Batch(rows, gaps, missing)
 
     def _store(self, batch: _Batch) -> _Outcome:
-        """In the thread: write a batch where there is room for it; never raises for a store that is away."""
-        outcome = _Outcome()
-        tables = self._tables(batch)
+        """In the thread: make a batch durable, then let the database take it; a store may be away."""
+        self._storing_since = time.monotonic()
         try:
-            self._journal.save(batch.missing)
-        except StoreFull as error:
-            self._report(error)
+            return self._stored_batch(batch)
+        finally:
+            self._storing_since = None
+
+    def _stored_batch(self, batch: _Batch) -> _Outcome:
+        outcome = _Outcome()
+        if batch.rows:
+            self._known_proxies = self._proxies()
+        self._make_durable(batch, self._known_proxies, outcome)
+        self._in_flight.remove(batch)
         try:
             if not self._stored.is_known and time.monotonic() >= self._retry_at:
                 outcome.resumed = self._stored.read()
-            is_direct = not self._failures and not self.spool.files
-            while is_direct and tables:
-                self._write(*tables[0])
-                tables.pop(0)
         except StoreError as error:
             self._away(error)
-        for table, rows in tables:
-            self._keep(table, rows, outcome)
         self._drain()
         outcome.lost += self._unreadable()
         return outcome
 
-    def _tables(self, batch: _Batch) -> list[tuple[str, pl.DataFrame]]:
-        tables = []
+    def _make_durable(
+        self, batch: _Batch, proxies: Mapping[str, list[tuple[int, int]]], outcome: _Outcome
+    ) -> None:
+        """Spans that are missing, then rows that may lie behind them."""
+        self._save_journal(batch.missing)
         if batch.rows:
-            tables.append((MARKET_DATA, rows_frame(batch.rows, self.endpoint, self._proxies())))
+            self._keep(MARKET_DATA, rows_frame(batch.rows, self.endpoint, proxies), outcome)
         if batch.gaps:
             rows = pl.DataFrame(batch.gaps).unique(GAP_KEY, keep="last", maintain_order=True)
-            tables.append((STREAM_GAPS, rows))
-        return tables
+            self._keep(STREAM_GAPS, rows, outcome)
+
+    def _save_journal(self, spans: Sequence[Span]) -> None:
+        try:
+            self._journal.save(spans)
+        except StoreError as error:
+            self._report(error)
 
     def _drain(self) -> None:
-        """Write what is spooled, the oldest first, until the database refuses."""
-        if time.monotonic() < self._retry_at:
+        """Write what is spooled, the oldest first, until the database refuses.
+
+        Not before it is known what was stored: rows of this process would pass for those of an earlier one.
+        """
+        if time.monotonic() < self._retry_at or not self._stored.is_known:
             return
         try:
             for batch in self.spool.batches():
-                self._write(batch.table, batch.rows)
+                if self._is_abandoned:
+                    return
+                self._sink.write(batch.table, batch.rows)
                 self.spool.remove(batch)
         except StoreError as error:
             self._away(error)
             return
-        if self._failures and self._stored.is_known:
+        if self._failures:
             logger.info("the database takes rows again; everything spooled is written")
             self._failures, self._retry_at, self.error = 0, 0.0, None
 
     def _away(self, error: StoreError) -> None:
         if not self._failures:
-            logger.warning("the database is away, rows go to %s: %s", self.spool.folder, error)
+            logger.warning("the database is away, rows wait in %s: %s", self.spool.folder, error)
         self.error = str(error)
         self._retry_at = time.monotonic() + min(FIRST_RETRY * 2.0**self._failures, LONGEST_RETRY)
         self._failures += 1
 
-    def _report(self, error: StoreFull) -> None:
+    def _report(self, error: StoreError) -> None:
         self.error = str(error)
         logger.error("%s", error)
 
     def _keep(self, table: str, rows: pl.DataFrame, outcome: _Outcome) -> None:
+        """Put a batch behind the others on disk; where there is no room, straight into the database."""
         try:
             self.spool.put(table, rows)
-        except StoreFull as error:
+        except StoreError as error:
             self._report(error)
-            if table != MARKET_DATA:
+            self._drain()
+            if not self.spool.files and self._written_directly(table, rows):
                 return
-            self._counts.lost += rows.height
-            outcome.lost += _lost_spans(rows, self._gaps.after)
+            if table == MARKET_DATA:
+                self._counts.lost += rows.height
+                outcome.lost += _lost_spans(rows, self._gaps.after)
+
+    def _written_directly(self, table: str, rows: pl.DataFrame) -> bool:
+        if self._failures or not self._stored.is_known:
+            return False
+        try:
+            self._sink.write(table, rows)
+        except StoreError as error:
+            self._away(error)
+            return False
+        return True
 
     def _unreadable(self) -> list[Span]:
         lost, self.spool.lost = self.spool.lost, []
         return [
             Span(symbol, first, last + 1, "spool") for first, last in lost for symbol in self._stored.symbols
         ]
-
-    def _write(self, table: str, rows: pl.DataFrame) -> None:
-        """One table's rows; those that the database refuses are set aside, the others are written."""
-        try:
-            if table == MARKET_DATA:
-                self._write_bars(rows)
-            else:
-                self.database.upsert(table, rows)
-        except DataError as error:
-            if rows.height == 1:
-                self._set_aside(table, rows, str(error))
-                return
-            half = rows.height // 2
-            self._write(table, rows[:half])
-            self._write(table, rows[half:])
-        except StoreError:
-            unknown = self._unregistered(rows)
-            if unknown.is_empty():
-                raise
-            names = sorted(set(unknown["symbol"]))
-            reason = f"not registered: {', '.join(names[:10])}; add them first (garch symbols add {names[0]})"
-            self._set_aside(table, unknown, reason)
-            self._write(table, rows.filter(~pl.col("symbol").is_in(names)))
-
-    def _write_bars(self, rows: pl.DataFrame) -> None:
-        first, replacing = split_rows(rows)
-        is_rest = pl.col("channel") == "rest"
-        streamed, asked = first.filter(~is_rest), first.filter(is_rest)
-        new = self.database.insert_missing(MARKET_DATA, streamed) if streamed.height else 0
-        filled = self.database.insert_missing(MARKET_DATA, asked) if asked.height else 0
-        replaced = self.database.upsert(MARKET_DATA, replacing) if replacing.height else 0
-        self._counts.written += new + filled + replaced
-        self._counts.filled += filled
-        minute_bars = rows.filter(pl.col("channel") == CHANNELS["b"]).height
-        self._counts.duplicates += minute_bars - new
-
-    def _unregistered(self, rows: pl.DataFrame) -> pl.DataFrame:
-        known = self.database.read_table("symbols")["symbol"]
-        return rows.filter(~pl.col("symbol").is_in(known.implode()))
-
-    def _set_aside(self, table: str, rows: pl.DataFrame, reason: str) -> None:
-        try:
-            path = self.spool.set_aside(table, rows)
-        except StoreFull as error:
-            self._report(error)
-            return
-        self._counts.set_aside += rows.height
-        logger.error("%d rows of %s are set aside in %s: %s", rows.height, table, path.name, reason)
 
 
 def _lost_spans(rows: pl.DataFrame, after: Callable[[int], int]) -> list[Span]:

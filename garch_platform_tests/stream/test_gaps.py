@@ -125,6 +125,18 @@ def test_pending_spans_survive_a_restart() -> None:
     assert missing(later, "GONE") == set()
 
 
+def test_the_rest_of_a_hole_that_the_server_did_not_reach_stays() -> None:
+    """A server that was started anew has not come to the hole's end yet."""
+    gaps = started()
+    for minute in (0, 6):
+        gaps.seen("A", minute * STEP)
+    (hole,) = gaps.take()
+    gaps.answered(hole, 3 * STEP)
+    assert gaps.take() == [Span("A", 3 * STEP, 6 * STEP, "hole")]
+    gaps.answered(Span("A", 3 * STEP, 6 * STEP, "hole"), STEP)
+    assert missing(gaps) == {3, 4, 5}
+
+
 def test_many_holes_become_one_span() -> None:
     gaps = started()
     for minute in range(0, 4 * SPANS_PER_SYMBOL, 2):

@@ -13,7 +13,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from garch_platform.bars import UTC_TIMESTAMP
-from garch_platform.errors import StoreFull
+from garch_platform.errors import StoreError, StoreFull
 from garch_platform.stream.gaps import Span
 from garch_platform.stream.journal import GapJournal
 from garch_platform.stream.rows import MARKET_DATA, microseconds
@@ -67,6 +67,12 @@ def test_a_full_disk_is_said_and_leaves_nothing_behind(
         with pytest.raises(StoreFull, match="no space left"):
             spool.put(MARKET_DATA, batch(0))
     assert list((tmp_path / "spool").iterdir()) == []
+
+
+def test_a_folder_that_is_none_is_said(tmp_path: Path) -> None:
+    (tmp_path / "spool").write_text("a file")
+    with pytest.raises(StoreError, match="cannot be written"):
+        Spool(tmp_path / "spool", megabytes=1).put(MARKET_DATA, batch(0))
 
 
 def test_a_damaged_batch_is_quarantined_and_its_time_is_known(
