@@ -279,13 +279,18 @@ def _recorded(
     **details: Any,
 ) -> LiveRecord:
     counts = summary.counts
-    lacking = sum(behind.values())
-    waiting = summary.spooled_files
-    reasons = [
-        *([f"{lacking} bars of {len(behind)} symbols are missing"] if lacking else []),
-        *([f"{waiting} batches wait in the spool for the database"] if waiting else []),
-        *([summary.error] if summary.error else []),
-    ]
+    short = sum(expected.values()) - summary.bars - counts.filled
+    lacking = sum(behind.values()) or max(0, short)
+    problems = {
+        f"{lacking} of {sum(expected.values())} bars are missing": lacking,
+        f"{summary.spooled_files} batches wait in the spool for the database": summary.spooled_files,
+        f"{summary.pending_gaps} gaps are still to be asked for": summary.pending_gaps,
+        f"{counts.lost} rows found no room and are to be asked for": counts.lost,
+        f"{counts.set_aside} rows were refused by the database and set aside": counts.set_aside,
+        f"not connected: {summary.error}": summary.error,
+        "told to stop before its end": summary.stopped,
+    }
+    reasons = [text for text, is_so in problems.items() if is_so]
     row = {
         "session_id": session_id,
         "data_source": "alpaca" if summary.mode == "alpaca" else "recycled",
@@ -293,7 +298,7 @@ def _recorded(
         "ended_at": summary.ended_at,
         "symbols": len(summary.symbols),
         "bars_expected": sum(expected.values()) if expected else None,
-        "bars_received": counts.received,
+        "bars_received": summary.bars,
         "bars_written": counts.written,
         "bars_filled": counts.filled,
         "duplicates": counts.duplicates,

@@ -34,6 +34,11 @@ MINUTES = {"AAA": range(390), "BBB": [minute for minute in range(390) if minute 
 EXPECTED = {symbol: len(list(minutes)) for symbol, minutes in MINUTES.items()}
 
 
+def bars_of(day: date) -> pl.DataFrame:
+    """The session's bars; no price occurs on two of them."""
+    return session_bars(MINUTES, day, price=100.0 * day.day)
+
+
 @pytest.fixture
 def launcher(tmp_path: Path) -> Iterator[Launcher]:
     """Three symbols with one-minute bars on two sessions, and one (DDD) without any."""
@@ -49,7 +54,7 @@ def launcher(tmp_path: Path) -> Iterator[Launcher]:
     workspace = Workspace(load_settings(tmp_path))
     workspace.registry.write_new(pl.DataFrame({"symbol": [*MINUTES, "DDD"]}))
     for day in (THURSDAY, FRIDAY):
-        store(workspace.lake, session_bars(MINUTES, day))
+        store(workspace.lake, bars_of(day))
     opened = memory_launcher(tmp_path, now=datetime(2024, 3, 11, 12, tzinfo=UTC))
     yield opened
     opened.workspace.database.dispose()
@@ -73,7 +78,7 @@ def sessions(opened: Launcher) -> list[dict[str, object]]:
 def test_last_session_arrives_to_the_last_digit_and_is_recorded(launcher: Launcher) -> None:
     replay(launcher, symbols=["AAA", "BBB", "CCC"])
     columns = ["symbol", "timestamp", "open", "high", "low", "close", "volume", "vwap", "trade_count"]
-    wanted = session_bars(MINUTES, FRIDAY).sort("symbol", "timestamp").select(columns)
+    wanted = bars_of(FRIDAY).sort("symbol", "timestamp").select(columns)
     assert received(launcher).select(columns).equals(wanted)
     assert {*received(launcher)["data_source"]} == {"recycled"}
     assert not received(launcher)["is_proxy"].any()
