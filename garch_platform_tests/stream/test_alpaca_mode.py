@@ -203,7 +203,7 @@ def test_minutes_without_trades_are_no_gaps(
                 await stream.say(wire_bar("b", "AAPL", minute(number), 10.0 + number))
             await until(lambda: running.counts.written == 3)
             known = microseconds(minute(30))
-            monkeypatch.setattr(StreamClient, "_horizon", lambda _self: Horizon(known, known))
+            running._filler._horizon = lambda: Horizon(known, known)
             rest.answers = [page(None, AAPL=[rest_bar(3, 13.0)])]
             running._filler.wake()
             await until(lambda: running.counts.filled == 1)
