@@ -69,7 +69,9 @@ def test_common_names_are_recognised(tmp_path: Path) -> None:
 def test_times_of_any_zone_are_instants(tmp_path: Path, zone: str) -> None:
     rows = minute_rows().with_columns(pl.col("timestamp").dt.convert_time_zone(zone))
     path = written(tmp_path / "bars.parquet", rows)
-    assert source(path).fetch(["AAPL"], DAY, DAY)["timestamp"].to_list() == minute_rows()["timestamp"].to_list()
+    assert (
+        source(path).fetch(["AAPL"], DAY, DAY)["timestamp"].to_list() == minute_rows()["timestamp"].to_list()
+    )
 
 
 def test_declared_columns_win(tmp_path: Path) -> None:
