@@ -149,5 +149,5 @@ def _text(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key}: {_text(one)}" for key, one in value.items()) or "none"
     if isinstance(value, list):
-        return _names([str(one) for one in value])
+        return _names([str(one) for one in value if one is not None])
     return shown(value)
