@@ -4,7 +4,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 
 PYTHON ?= $(firstword $(shell command -v python3.11 python3))
-WORKERS ?= 2
+WORKERS ?= 3
 WORKSPACE ?= $(or $(GARCH_WORKSPACE),.garch/demo-real)
 BIN := .venv/bin
 STAMP := .venv/.installed

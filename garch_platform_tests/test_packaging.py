@@ -156,7 +156,7 @@ def test_help_tells_every_target() -> None:
         ("demo", "garch demo"),
         ("ui", 'garch --workspace ".garch/demo-real" ui'),
         ("refresh", "garch refresh"),
-        ("test", "-m pytest -n 2"),
+        ("test", "-m pytest -n 3"),
         ("lint", "mypy"),
         ("venv", "-c constraints.txt -e '.[dev]'"),
     ],

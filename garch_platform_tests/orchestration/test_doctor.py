@@ -50,6 +50,8 @@ def test_filled_workspace_is_healthy(market: Launcher) -> None:
         "lake bars",
         "lake features",
         "source",
+        "secrets",
+        "stream client",
         "symbols",
         "calendar",
         "partition keys",

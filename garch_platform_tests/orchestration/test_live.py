@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -40,8 +41,9 @@ def bars_of(day: date) -> pl.DataFrame:
 
 
 @pytest.fixture
-def launcher(tmp_path: Path) -> Iterator[Launcher]:
+def launcher(tmp_path: Path, sqlite_template: Path) -> Iterator[Launcher]:
     """Three symbols with one-minute bars on two sessions, and one (DDD) without any."""
+    shutil.copy(sqlite_template, tmp_path / "garch.db")
     values = {
         "universe": {"timeframe": "1Min", "sectors": {"active": ["all"]}},
         "trading_days": {"start": THURSDAY},

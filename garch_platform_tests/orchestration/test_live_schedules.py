@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -81,7 +82,8 @@ class Edge:
 
 
 @pytest.fixture
-def edge(tmp_path: Path) -> Edge:
+def edge(tmp_path: Path, sqlite_template: Path) -> Edge:
+    shutil.copy(sqlite_template, tmp_path / "garch.db")
     return Edge(tmp_path)
 
 

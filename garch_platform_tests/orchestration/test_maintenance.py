@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,8 @@ def listed(*symbols: str, **changes: dict[str, Any]) -> pl.DataFrame:
 
 
 @pytest.fixture
-def workspace(tmp_path: Path) -> Workspace:
+def workspace(tmp_path: Path, sqlite_template: Path) -> Workspace:
+    shutil.copy(sqlite_template, tmp_path / "garch.db")
     opened = Workspace(load_settings(tmp_path))
     opened.prepare()
     opened.registry.write_new(pl.DataFrame({"symbol": list(SECTORS), "sector": list(SECTORS.values())}))

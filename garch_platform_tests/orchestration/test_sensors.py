@@ -223,17 +223,17 @@ class TestNewBars:
         assert days_of(watched.look(self.SENSOR, cursor)) == [str(DAYS[0])]
 
     def test_session_waits_in_the_cursor_until_it_has_closed(self, watched: Watched) -> None:
-        """The close of 2024-03-28 is at 20:00 UTC; the rows came an hour earlier."""
+        """The close of 2024-03-28 is at 20:00 UTC, and late bars have 20 minutes; the rows came an hour earlier."""
         cursor = self.seen_files(watched)
         watched.now = datetime(2024, 3, 28, 19, tzinfo=UTC)
         arrive(watched.workspace, live_bar("AAA", DAYS[-1]), live_bar("AAA", DAYS[-2]))
         seen = watched.look(self.SENSOR, cursor)
         assert days_of(seen) == [str(DAYS[-2])]
         assert json.loads(seen.cursor)["waiting"] == [str(DAYS[-1])]
-        watched.now = datetime(2024, 3, 28, 19, 59, 59, tzinfo=UTC)
+        watched.now = datetime(2024, 3, 28, 20, 19, 59, tzinfo=UTC)
         still = watched.look(self.SENSOR, seen.cursor)
         assert still.run_requests == []
-        watched.now = datetime(2024, 3, 28, 20, tzinfo=UTC)
+        watched.now = datetime(2024, 3, 28, 20, 20, tzinfo=UTC)
         closed = watched.look(self.SENSOR, still.cursor)
         assert days_of(closed) == [str(DAYS[-1])]
         assert watched.look(self.SENSOR, closed.cursor).run_requests == []

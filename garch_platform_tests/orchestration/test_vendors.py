@@ -5,6 +5,7 @@ The vendor is a stub of its servers that speaks their protocol; the client libra
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -70,7 +71,10 @@ def server() -> Iterator[AlpacaServer]:
 
 
 @pytest.fixture
-def launcher(tmp_path: Path, server: AlpacaServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Launcher]:
+def launcher(
+    tmp_path: Path, sqlite_template: Path, server: AlpacaServer, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Launcher]:
+    shutil.copy(sqlite_template, tmp_path / "garch.db")
     monkeypatch.setenv("APCA_API_KEY_ID", KEY.get_secret_value())
     monkeypatch.setenv("APCA_API_SECRET_KEY", SECRET.get_secret_value())
     values = {
