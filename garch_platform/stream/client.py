@@ -334,15 +334,15 @@ class StreamClient:
         now = time.time_ns() // 1000
         kind, symbol = message["T"], message["S"]
         row = bar_row(CHANNELS[kind], symbol, message, now)
+        if kind != "d":
+            self._peak = max(self._peak, row.timestamp)
+        with self._connection.receiving():
+            await self._writer.take(row)
         self.counts.received += 1
         if kind == "d":
             self.counts.daily_bars += 1
         else:
             self.counts.bars += 1
-            self._peak = max(self._peak, row.timestamp)
-        with self._connection.receiving():
-            await self._writer.take(row)
-        if kind != "d":
             self._gaps.seen(symbol, row.timestamp)
             first = self._first.get(symbol)
             if first is None or row.timestamp < first:

@@ -20,7 +20,7 @@ class Counts:
     """Numbers of bars and events since the client started.
 
     Attributes:
-        received: messages with a bar in them.
+        received: messages with a bar in them that found room; one that did not is asked for again.
         bars: of these, bars of the followed timeframe, updated ones included.
         daily_bars: of these, the others.
         written: rows that were new in the database, or replaced one there.
