@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import ssl
@@ -11,8 +12,8 @@ from typing import Any, Final, Literal, cast
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
+from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidHandshake, InvalidStatus, WebSocketException
-from websockets.sync.client import connect
 
 from garch_platform.errors import GarchPlatformError, StreamError
 from garch_platform.recycler.replay import Replay
@@ -88,8 +89,8 @@ class RecyclerControl:
         secret: the same.
         certificate: PEM file that the server's certificate is checked against, besides the system's.
 
-    Every method raises `StreamError` where nothing listens, the credentials are wrong or the command is
-    refused.
+    Every method blocks until the answer is there, so it is not for an event loop's own thread, and raises
+    `StreamError` where nothing listens, the credentials are wrong or the command is refused.
     """
 
     def __init__(
@@ -123,20 +124,8 @@ class RecyclerControl:
         return self._ask({"action": "speed", "speed": speed})
 
     def _ask(self, request: Answer) -> Answer:
-        headers = {
-            KEY_HEADER: self._key.get_secret_value(),
-            SECRET_HEADER: self._secret.get_secret_value(),
-        }
         try:
-            with connect(
-                f"{self.url}{CONTROL_PATH}",
-                additional_headers=headers,
-                open_timeout=ANSWER_SECONDS,
-                ssl=self._ssl(),
-                proxy=None,
-            ) as connection:
-                connection.send(json.dumps(request))
-                answer: Answer = json.loads(connection.recv(ANSWER_SECONDS))
+            answer = asyncio.run(self._asked(request))
         except InvalidStatus as refusal:
             raise self._refused(refusal.response.status_code) from None
         except InvalidHandshake as wrong:
@@ -151,6 +140,29 @@ class RecyclerControl:
         if "error" in answer:
             raise StreamError(str(answer["error"]))
         return answer
+
+    async def _asked(self, request: Answer) -> Answer:
+        """One question on a connection of its own.
+
+        Not by the library's threaded client: it reads and writes one TLS socket from two threads, which
+        OpenSSL does not allow, and now and then hung.
+        """
+        headers = {
+            KEY_HEADER: self._key.get_secret_value(),
+            SECRET_HEADER: self._secret.get_secret_value(),
+        }
+        async with (
+            asyncio.timeout(ANSWER_SECONDS),
+            connect(
+                f"{self.url}{CONTROL_PATH}",
+                additional_headers=headers,
+                ssl=self._ssl(),
+                proxy=None,
+            ) as connection,
+        ):
+            await connection.send(json.dumps(request))
+            answer: Answer = json.loads(await connection.recv())
+            return answer
 
     def _refused(self, status: int) -> StreamError:
         if status == UNAUTHORIZED:

@@ -17,6 +17,8 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from garch_platform.errors import StreamError
+from garch_platform.recycler.control import RecyclerControl
+from garch_platform.settings import load_secrets
 from garch_platform.store.database import Database
 from garch_platform.store.lake import Lake
 from garch_platform.stream import StreamStatus, StreamSummary, read_status, run
@@ -116,21 +118,25 @@ def test_a_killed_client_goes_on_where_it_was(
 def test_a_killed_server_is_followed_again(tmp_path: Path, sqlite: Database, start: Start) -> None:
     """The second server replays from the beginning; what the client had is not doubled."""
     lake = small_market(tmp_path)
-    settings = edge_settings(tmp_path, recycler={"replay_speed": 4800.0})
+    settings = edge_settings(tmp_path, recycler={"replay_speed": 2400.0})
     processes.save(settings)
     register(sqlite, *SYMBOLS)
+    url, secrets = settings.websocket.recycler.server_url, load_secrets()
+    control = RecyclerControl(url, secrets.garch_recycler_key, secrets.garch_recycler_secret)
 
     async def scenario() -> None:
         client = client_of(settings, sqlite)
         first = start("server", tmp_path)
         await until(lambda: "recycler at ws" in (tmp_path / "server.log").read_text())
         running = asyncio.create_task(client.run(until_replay_ends=True))
-        await status(tmp_path, lambda _: client.counts.received > 100, "server")
+        await until(lambda: client.counts.received > 100)
         first.kill()
         await asyncio.to_thread(first.wait)
+        processes.save(edge_settings(tmp_path, recycler={"server_url": url, "replay_speed": 60.0}))
         start("server", tmp_path)
-        summary = await running
-        assert summary.counts.reconnects >= 1
+        await until(lambda: client.counts.reconnects == 1)
+        await asyncio.to_thread(control.speed, "max")
+        await running
 
     asyncio.run(scenario())
     assert_frame_equal(written(sqlite), source_bars(lake), check_exact=True)
