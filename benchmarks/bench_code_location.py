@@ -31,8 +31,8 @@ import polars as pl
 import yaml
 
 from garch_platform.orchestration.launch import Launcher
-from garch_platform.orchestration.workspace import Workspace
 from garch_platform.settings import load_settings
+from garch_platform.workspace import Workspace
 
 LAST = date(2024, 12, 30)
 ASSETS = ("raw_bars", "features", "stability", "garch_models")

@@ -22,13 +22,13 @@ import polars as pl
 import yaml
 
 from garch_platform.orchestration.launch import Launcher
-from garch_platform.orchestration.pair_windows import PairWindow
 from garch_platform.orchestration.planner import KeyRange
-from garch_platform.orchestration.windows import read_window
-from garch_platform.orchestration.workspace import Workspace
 from garch_platform.quant import fit_garch_batch, select_pairs, selection_floor, stability_tests
 from garch_platform.scanning.rules import selection_rules
 from garch_platform.settings import load_settings
+from garch_platform.workspace import Workspace
+from garch_platform.workspace.pair_windows import PairWindow
+from garch_platform.workspace.windows import read_window
 
 TABLES = (
     "variance_stability_tracking",

@@ -14,10 +14,10 @@ from typing import Any
 import polars as pl
 import yaml
 
-from garch_platform.orchestration.live import record_replay
-from garch_platform.orchestration.workspace import Workspace
 from garch_platform.settings import load_settings
 from garch_platform.sources import SimulatedSource
+from garch_platform.workspace import Workspace
+from garch_platform.workspace.live import record_replay
 
 DAY = date(2024, 3, 28)
 SYMBOLS = 20

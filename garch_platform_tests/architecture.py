@@ -25,6 +25,7 @@ MAX_LINES: Final = 450
 BOTTOM: Final = frozenset({"bars", "errors", "sessions"})
 ADAPTERS: Final = frozenset({"broker", "sources", "store"})
 SERVICES: Final = frozenset({"recycler", "stream", "trading_desk", "tracking"})
+BELOW: Final = BOTTOM | ADAPTERS | SERVICES | {"quant", "reporting", "scanning", "settings"}
 ALLOWED: Final[dict[str, frozenset[str]]] = {
     "": frozenset(),
     "errors": frozenset(),
@@ -36,10 +37,11 @@ ALLOWED: Final[dict[str, frozenset[str]]] = {
     **dict.fromkeys(SERVICES, BOTTOM | {"quant", "settings"}),
     "reporting": BOTTOM | {"quant"},
     "scanning": BOTTOM | ADAPTERS | {"quant", "reporting", "settings"},
-    "orchestration": BOTTOM | ADAPTERS | SERVICES | {"quant", "reporting", "scanning", "settings"},
-    "definitions": BOTTOM | ADAPTERS | SERVICES | {"orchestration", "quant", "settings"},
+    "workspace": BELOW,
+    "orchestration": BELOW | {"workspace"},
+    "definitions": frozenset({"orchestration", "settings", "workspace"}),
     "__main__": frozenset({"cli"}),
-    "cli": BOTTOM | ADAPTERS | SERVICES | {"orchestration", "quant", "reporting", "scanning", "settings"},
+    "cli": BELOW | {"orchestration", "workspace"},
 }
 """Which parts of the package each part may import beside itself."""
 
@@ -58,7 +60,7 @@ CONFINED: Final[dict[str, frozenset[str]]] = {
     "deltalake": frozenset({"store"}),
     "mlflow": frozenset({"orchestration", "tracking"}),
     "alembic": frozenset({"store"}),
-    "sqlalchemy": frozenset({"orchestration", "store"}),
+    "sqlalchemy": frozenset({"orchestration", "store", "workspace"}),
     "typer": frozenset({"cli"}),
     "websockets": frozenset({"recycler"}),
     "yfinance": frozenset({"sources"}),

@@ -18,10 +18,10 @@ from rich.console import Console
 
 from garch_platform import __version__, cli
 from garch_platform.orchestration.launch import Launcher
-from garch_platform.orchestration.outcomes import last_ranking_date
-from garch_platform.orchestration.workspace import Workspace
 from garch_platform.reporting.tables import number
 from garch_platform.settings import load_settings
+from garch_platform.workspace import Workspace
+from garch_platform.workspace.outcomes import last_ranking_date
 from garch_platform_tests.conftest import shell_environment
 
 LAST = "2022-12-28"

@@ -15,8 +15,8 @@ import dagster as dg
 import pytest
 
 from garch_platform.orchestration.code_location import CodeLocation
-from garch_platform.orchestration.workspace import Workspace
 from garch_platform.settings import load_settings
+from garch_platform.workspace import Workspace
 
 GOLDEN = Path(__file__).parent / "golden" / "definitions.json"
 UPDATE = "GARCH_UPDATE_GOLDEN"

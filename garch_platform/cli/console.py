@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from garch_platform.orchestration.launch import Launcher
     from garch_platform.orchestration.planner import KeyRange
-    from garch_platform.orchestration.workspace import Workspace
     from garch_platform.reporting.selection import SelectionView
+    from garch_platform.workspace import Workspace
 
 __all__ = [
     "LIVE",
@@ -65,8 +65,8 @@ class State:
 
 def open_workspace(*, new: bool = False) -> Workspace:
     """The chosen workspace; an error where it does not exist, unless it is about to be made."""
-    from garch_platform.orchestration.workspace import Workspace
     from garch_platform.settings import load_settings
+    from garch_platform.workspace import Workspace
 
     settings = load_settings(State.workspace)
     if not new and not settings.workspace.is_dir():

@@ -52,7 +52,7 @@ def recycle_start(
     """
     if context.invoked_subcommand is not None:
         return
-    from garch_platform.orchestration.live import serve_recycler
+    from garch_platform.workspace.live import serve_recycler
 
     _log_to_terminal()
     changes: dict[str, Any] = {
@@ -69,7 +69,7 @@ def recycle_start(
 @recycle.command("status")
 def recycle_status() -> None:
     """Where the replay stands: session, speed, symbols, proxies, clients."""
-    from garch_platform.orchestration.live_tables import recycler_table
+    from garch_platform.workspace.live_tables import recycler_table
 
     show(recycler_table(_control().status()))
 
@@ -108,7 +108,7 @@ def stream_start(context: typer.Context, symbols: SymbolsOption = None) -> None:
     """Follow Alpaca or the recycler (``websocket.mode``) into market_data, until interrupted."""
     if context.invoked_subcommand is not None:
         return
-    from garch_platform.orchestration.live import follow
+    from garch_platform.workspace.live import follow
 
     _log_to_terminal()
     follow(open_workspace(), names_of(symbols))
@@ -117,19 +117,19 @@ def stream_start(context: typer.Context, symbols: SymbolsOption = None) -> None:
 @stream.command("status")
 def stream_status() -> None:
     """Whether the client runs, what it receives, how late, and what waits in its spool."""
-    from garch_platform.orchestration.live_tables import stream_table
+    from garch_platform.workspace.live_tables import stream_table
 
     show(stream_table(open_workspace()))
 
 
 def _control() -> RecyclerControl:
-    from garch_platform.orchestration.live import recycler_control
+    from garch_platform.workspace.live import recycler_control
 
     return recycler_control(open_workspace())
 
 
 def _answer(status: dict[str, Any]) -> None:
-    from garch_platform.orchestration.live_tables import recycler_line
+    from garch_platform.workspace.live_tables import recycler_line
 
     say(recycler_line(status))
 

@@ -29,8 +29,8 @@ def rank(
     top: Annotated[int, typer.Option(min=1)] = 10,
 ) -> None:
     """Show the best pairs of a session, and at which gate the others fell."""
-    from garch_platform.orchestration.outcomes import RankingOutcome
     from garch_platform.orchestration.tables import left_out_text
+    from garch_platform.workspace.outcomes import RankingOutcome
 
     outcome = RankingOutcome.of(open_workspace(), optional_day(date))
     show_selection(outcome.view, title=f"Pairs of {outcome.day}", top=top, note=left_out_text(outcome))
@@ -39,7 +39,7 @@ def rank(
 @app.command(rich_help_panel=LOOK)
 def report(path: Annotated[Path, typer.Argument(help="HTML file to write.")] = Path("report.html")) -> None:
     """Write the self-contained HTML report of the workspace."""
-    from garch_platform.orchestration.report import write_report
+    from garch_platform.workspace.report import write_report
 
     say(f"report: {write_report([open_workspace()], path)}")
 

@@ -51,8 +51,8 @@ def stale(
     run: Annotated[bool, typer.Option("--run", help="Run what is stale again.")] = False,
 ) -> None:
     """List results whose input bars were revised after they were computed."""
-    from garch_platform.orchestration.revisions import stale_results
     from garch_platform.reporting.tables import frame_table
+    from garch_platform.workspace.revisions import stale_results
 
     workspace = open_workspace()
     found = stale_results(workspace)

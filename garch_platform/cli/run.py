@@ -81,8 +81,8 @@ def replay(
 ) -> None:
     """Run recycler_job: stored sessions through recycler and stream client, and what arrived of them."""
     from garch_platform.orchestration.jobs import RECYCLER_JOB
-    from garch_platform.orchestration.live_tables import replay_table
     from garch_platform.orchestration.planner import KeyRange
+    from garch_platform.workspace.live_tables import replay_table
 
     launcher = open_launcher(open_workspace())
     launcher.prepare()

@@ -25,7 +25,7 @@ app = typer.Typer()
 @app.command(rich_help_panel=START)
 def init() -> None:
     """Create the workspace: settings.yaml to edit, inbox, database, DAGSTER_HOME."""
-    from garch_platform.orchestration.new_workspace import create
+    from garch_platform.workspace.new_workspace import create
 
     workspace = open_workspace(new=True)
     settings_file, written = create(workspace.settings)
@@ -42,11 +42,11 @@ def demo(
     report: Annotated[Path | None, typer.Option(help="Where to write the HTML report.")] = None,
 ) -> None:
     """Run the main job end to end on real daily closes and on a simulated market; write a report."""
-    from garch_platform.orchestration.demo import DEMOS, found_against_planted, open_demo
-    from garch_platform.orchestration.outcomes import RankingOutcome
     from garch_platform.orchestration.refresh import refresh_plan
-    from garch_platform.orchestration.report import write_report
     from garch_platform.orchestration.tables import left_out_text, planted_table
+    from garch_platform.workspace.demo import DEMOS, found_against_planted, open_demo
+    from garch_platform.workspace.outcomes import RankingOutcome
+    from garch_platform.workspace.report import write_report
 
     workspaces = {name: open_demo(name, root) for name in DEMOS}
     for name, workspace in workspaces.items():

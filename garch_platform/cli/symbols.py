@@ -31,8 +31,8 @@ def symbols_list() -> None:
 @app.command("status")
 def symbols_status() -> None:
     """The live edge (mode, server, replay, proxies), and which symbols have data, since when, how much."""
-    from garch_platform.orchestration.live_tables import edge_table
     from garch_platform.orchestration.tables import symbols_table
+    from garch_platform.workspace.live_tables import edge_table
 
     workspace = open_workspace()
     show(edge_table(workspace))
@@ -42,7 +42,7 @@ def symbols_status() -> None:
 @app.command("pairs")
 def symbols_pairs() -> None:
     """Let the live edge follow the legs of the pairs that passed on the last ranked session."""
-    from garch_platform.orchestration.live_symbols import pair_symbols
+    from garch_platform.workspace.live_symbols import pair_symbols
 
     _follow(pair_symbols(open_workspace()))
 
@@ -50,7 +50,7 @@ def symbols_pairs() -> None:
 @app.command("testing")
 def symbols_testing() -> None:
     """Let the live edge follow a few symbols only (websocket.testing_symbols), to try it out."""
-    from garch_platform.orchestration.live_symbols import trial_symbols
+    from garch_platform.workspace.live_symbols import trial_symbols
 
     _follow(trial_symbols(open_workspace()))
 
@@ -68,7 +68,7 @@ def symbols_add(
     name: Annotated[str | None, typer.Option(help="Looked up if left out.")] = None,
 ) -> None:
     """Add symbols to the registry; their past is loaded by the next refresh (or by the sensor)."""
-    from garch_platform.orchestration.new_symbols import register, unranked
+    from garch_platform.workspace.new_symbols import register, unranked
 
     workspace = open_workspace()
     entries = register(workspace, symbols, sector=sector, name=name)
@@ -109,8 +109,8 @@ def symbols_sync() -> None:
 
 
 def _follow(symbols: list[str]) -> None:
-    from garch_platform.orchestration.live_symbols import follow_only
-    from garch_platform.orchestration.live_tables import edge_table
+    from garch_platform.workspace.live_symbols import follow_only
+    from garch_platform.workspace.live_tables import edge_table
 
     workspace = open_workspace()
     follow_only(workspace, symbols)

@@ -14,12 +14,12 @@ from sqlalchemy import func, or_, select
 from garch_platform.errors import GarchPlatformError, SourceError
 from garch_platform.orchestration.jobs import DAILY_JOB
 from garch_platform.orchestration.planner import RANGE_START
-from garch_platform.orchestration.promotion import in_sessions, promoted_rows
-from garch_platform.orchestration.workspace import Workspace
 from garch_platform.quant.bar_hash import content_hash
 from garch_platform.sessions import FIRST_DAY, LAST_DAY
 from garch_platform.sources.bar_file import bar_paths
 from garch_platform.store.schema import METADATA
+from garch_platform.workspace import Workspace
+from garch_platform.workspace.promotion import in_sessions, promoted_rows
 
 __all__ = [
     "LATE_AFTER",

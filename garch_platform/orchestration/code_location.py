@@ -17,7 +17,7 @@ from garch_platform.orchestration.partitions import Partitions
 from garch_platform.orchestration.schedules import build_schedules
 from garch_platform.orchestration.sensors import build_sensors
 from garch_platform.orchestration.supervision import build_supervisor
-from garch_platform.orchestration.workspace import Workspace
+from garch_platform.workspace import Workspace
 
 __all__ = ["CodeLocation"]
 

@@ -19,9 +19,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from garch_platform.errors import GarchPlatformError
 from garch_platform.orchestration.instance import POSTGRES_URL_VARIABLE, dagster_postgres_url
 from garch_platform.orchestration.launch import Launcher
-from garch_platform.orchestration.workspace import Workspace
 from garch_platform.settings import load_secrets
 from garch_platform.stream.status import read_status
+from garch_platform.workspace import Workspace
 
 __all__ = ["Finding", "diagnose"]
 

@@ -14,8 +14,8 @@ import dagster as dg
 import polars as pl
 
 from garch_platform.errors import StoreError
-from garch_platform.orchestration.partitions import KeySet
-from garch_platform.orchestration.workspace import Workspace
+from garch_platform.workspace import Workspace
+from garch_platform.workspace.keys import KeySet
 
 __all__ = ["DatabaseIOManager", "LakeIOManager"]
 

@@ -20,8 +20,8 @@ from garch_platform.orchestration.code_location import CodeLocation
 from garch_platform.orchestration.instance import POSTGRES_URL_VARIABLE, prepare_dagster_home
 from garch_platform.orchestration.partitions import SYMBOLS_NAME
 from garch_platform.orchestration.planner import KeyRange, RequestPlanner
-from garch_platform.orchestration.revisions import stale_dates, stale_results
-from garch_platform.orchestration.workspace import Workspace
+from garch_platform.workspace import Workspace
+from garch_platform.workspace.revisions import stale_dates, stale_results
 
 __all__ = ["Launcher", "RunOutcome", "failure"]
 

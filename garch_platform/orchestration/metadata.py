@@ -11,7 +11,7 @@ import dagster as dg
 import polars as pl
 from sqlalchemy import Table
 
-from garch_platform.orchestration.partitions import KeySet
+from garch_platform.workspace.keys import KeySet
 
 __all__ = ["database_schema", "frame_schema", "mark_failed", "plot", "without_rows"]
 

@@ -15,8 +15,9 @@ import dagster as dg
 
 from garch_platform.errors import CalendarError, SymbolError
 from garch_platform.orchestration.jobs import DAILY_JOB, HISTORY_JOB, RANKING_JOB
-from garch_platform.orchestration.partitions import SYMBOLS_NAME, Partitions, contiguous
+from garch_platform.orchestration.partitions import SYMBOLS_NAME, Partitions
 from garch_platform.settings import Settings
+from garch_platform.workspace.keys import contiguous
 
 __all__ = ["RANGE_END", "RANGE_START", "KeyRange", "RequestPlanner"]
 

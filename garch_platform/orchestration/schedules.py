@@ -11,8 +11,8 @@ from garch_platform.orchestration.arrivals import SETTLED_AFTER, has_live_bars, 
 from garch_platform.orchestration.jobs import DAILY_JOB, HOURLY_JOB, MAINTENANCE_JOB, YAHOO_JOB
 from garch_platform.orchestration.partitions import Partitions
 from garch_platform.orchestration.planner import RequestPlanner
-from garch_platform.orchestration.workspace import Workspace
 from garch_platform.sessions import TradingCalendar
+from garch_platform.workspace import Workspace
 
 __all__ = ["build_schedules", "promotion_crons"]
 

@@ -21,10 +21,11 @@ from garch_platform.orchestration.arrivals import (
     requested_since,
 )
 from garch_platform.orchestration.jobs import DAILY_JOB, HISTORY_JOB, RANKING_JOB
-from garch_platform.orchestration.partitions import KeySet, Partitions, contiguous
+from garch_platform.orchestration.partitions import Partitions
 from garch_platform.orchestration.planner import RANGE_END, RANGE_START, KeyRange, RequestPlanner
-from garch_platform.orchestration.revisions import stale_dates
-from garch_platform.orchestration.workspace import Workspace
+from garch_platform.workspace import Workspace
+from garch_platform.workspace.keys import KeySet, contiguous
+from garch_platform.workspace.revisions import stale_dates
 
 __all__ = ["build_sensors", "catch_up"]
 

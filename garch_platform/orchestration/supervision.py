@@ -7,8 +7,8 @@ from typing import Any
 import dagster as dg
 
 from garch_platform.orchestration.jobs import STREAM_JOB
-from garch_platform.orchestration.workspace import Workspace
 from garch_platform.stream.status import read_status
+from garch_platform.workspace import Workspace
 
 __all__ = ["STREAM_LEAD", "STREAM_TAIL", "build_supervisor"]
 

@@ -8,11 +8,11 @@ import polars as pl
 from rich.table import Table
 
 from garch_platform.orchestration.doctor import Finding
-from garch_platform.orchestration.outcomes import RankingOutcome
-from garch_platform.orchestration.workspace import Workspace
 from garch_platform.quant.pairs.rules import PROFILES
 from garch_platform.reporting.selection import verdict_text
 from garch_platform.reporting.tables import escaped, number, plain_table, shown
+from garch_platform.workspace import Workspace
+from garch_platform.workspace.outcomes import RankingOutcome
 
 __all__ = [
     "findings_table",

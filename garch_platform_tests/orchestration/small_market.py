@@ -20,10 +20,10 @@ from garch_platform.orchestration.jobs import DAILY_JOB, RANKING_JOB
 from garch_platform.orchestration.launch import Launcher, RunOutcome
 from garch_platform.orchestration.planner import KeyRange
 from garch_platform.orchestration.refresh import refresh_plan
-from garch_platform.orchestration.workspace import Workspace
 from garch_platform.quant.timeseries.generator import MarketSpec, simulate_market
 from garch_platform.sessions import trading_calendar
 from garch_platform.settings import load_settings
+from garch_platform.workspace import Workspace
 
 CALENDAR: Final = trading_calendar("XNYS")
 LAST: Final = date(2024, 3, 28)

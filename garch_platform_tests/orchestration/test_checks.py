@@ -22,8 +22,8 @@ from garch_platform.orchestration.io_managers import DatabaseIOManager, LakeIOMa
 from garch_platform.orchestration.jobs import DAILY_JOB
 from garch_platform.orchestration.launch import QUIET, Launcher
 from garch_platform.orchestration.planner import RANGE_END, RANGE_START
-from garch_platform.orchestration.revisions import stale_results
 from garch_platform.store.lake_partitions import with_period
+from garch_platform.workspace.revisions import stale_results
 from garch_platform_tests.orchestration import small_market as market_of
 from garch_platform_tests.orchestration.small_market import CALENDAR, DAYS, SESSIONS, SYMBOLS
 

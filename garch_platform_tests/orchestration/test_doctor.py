@@ -16,8 +16,8 @@ from garch_platform.orchestration import doctor
 from garch_platform.orchestration.doctor import Finding, diagnose
 from garch_platform.orchestration.launch import LAUNCHED_IN, Launcher
 from garch_platform.orchestration.tables import findings_table
-from garch_platform.orchestration.workspace import Workspace
 from garch_platform.settings import load_settings
+from garch_platform.workspace import Workspace
 from garch_platform_tests.conftest import free_port
 from garch_platform_tests.orchestration.small_market import NOW
 

@@ -14,17 +14,17 @@ import yaml
 from garch_platform.errors import ConfigurationError, StreamError, SymbolError
 from garch_platform.orchestration.jobs import RECYCLER_JOB
 from garch_platform.orchestration.launch import Launcher, RunOutcome
-from garch_platform.orchestration.live import record_session, with_recycler
-from garch_platform.orchestration.live_symbols import (
+from garch_platform.orchestration.planner import KeyRange
+from garch_platform.settings import load_settings
+from garch_platform.workspace import Workspace
+from garch_platform.workspace.live import record_session, with_recycler
+from garch_platform.workspace.live_symbols import (
     follow_only,
     followed_symbols,
     pair_symbols,
     stand_ins,
     trial_symbols,
 )
-from garch_platform.orchestration.planner import KeyRange
-from garch_platform.orchestration.workspace import Workspace
-from garch_platform.settings import load_settings
 from garch_platform_tests.conftest import free_port
 from garch_platform_tests.orchestration.last_session import Garch
 from garch_platform_tests.orchestration.small_market import memory_launcher

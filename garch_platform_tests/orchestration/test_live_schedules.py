@@ -18,8 +18,8 @@ from garch_platform.orchestration.code_location import CodeLocation
 from garch_platform.orchestration.jobs import DAILY_JOB, HOURLY_JOB, MAINTENANCE_JOB, STREAM_JOB, YAHOO_JOB
 from garch_platform.orchestration.partitions import SYMBOLS_NAME
 from garch_platform.orchestration.planner import RANGE_END, RANGE_START
-from garch_platform.orchestration.workspace import Workspace
 from garch_platform.settings import load_settings
+from garch_platform.workspace import Workspace
 from garch_platform_tests.orchestration.small_market import CALENDAR, settings_with, write_inbox
 
 NEW_YORK = ZoneInfo("America/New_York")

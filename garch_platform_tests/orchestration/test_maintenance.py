@@ -11,9 +11,9 @@ import polars as pl
 import pytest
 
 from garch_platform.errors import DataError
-from garch_platform.orchestration.maintenance import Maintained, maintain_symbols
-from garch_platform.orchestration.workspace import Workspace
 from garch_platform.settings import load_settings
+from garch_platform.workspace import Workspace
+from garch_platform.workspace.maintenance import Maintained, maintain_symbols
 
 FIRST, SECOND, THIRD = date(2026, 11, 18), date(2026, 11, 19), date(2026, 11, 20)
 SECTORS = {"AAA": "technology", "BBB": "healthcare", "CCC": "financial", "LOCAL": "financial"}

@@ -8,9 +8,9 @@ import polars as pl
 import pytest
 
 from garch_platform.errors import ConfigurationError
-from garch_platform.orchestration.ingest import KEPT
 from garch_platform.orchestration.launch import Launcher
-from garch_platform.orchestration.revisions import stale_results
+from garch_platform.workspace.ingest import KEPT
+from garch_platform.workspace.revisions import stale_results
 from garch_platform_tests.orchestration import small_market
 
 DAYS = small_market.DAYS

@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 from garch_platform.errors import CalendarError, SymbolError
 from garch_platform.orchestration.code_location import CodeLocation
 from garch_platform.orchestration.jobs import DAILY_JOB, HISTORY_JOB, RANKING_JOB
-from garch_platform.orchestration.partitions import SYMBOLS_NAME, KeySet, Partitions, contiguous
+from garch_platform.orchestration.partitions import SYMBOLS_NAME, Partitions
 from garch_platform.orchestration.planner import RANGE_END, RANGE_START, KeyRange, RequestPlanner
-from garch_platform.orchestration.workspace import Workspace
 from garch_platform.settings import Settings, load_settings
+from garch_platform.workspace import Workspace
+from garch_platform.workspace.keys import KeySet, contiguous
 from garch_platform_tests.orchestration.small_market import CALENDAR, DAYS, settings_with
 
 KEYS = ["MSFT", "AAPL", "ZION", "AMZN", "META"]

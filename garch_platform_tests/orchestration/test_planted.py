@@ -10,11 +10,11 @@ import pytest
 import yaml
 
 from garch_platform.errors import ConfigurationError
-from garch_platform.orchestration.demo import found_against_planted
 from garch_platform.orchestration.launch import Launcher
-from garch_platform.orchestration.workspace import Workspace
 from garch_platform.settings import load_settings
 from garch_platform.sources import SimulatedSource
+from garch_platform.workspace import Workspace
+from garch_platform.workspace.demo import found_against_planted
 from garch_platform_tests.orchestration import small_market
 from garch_platform_tests.orchestration.small_market import CALENDAR
 

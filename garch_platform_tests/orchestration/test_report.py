@@ -12,12 +12,12 @@ import pytest
 
 from garch_platform.errors import CalendarError, StoreError
 from garch_platform.orchestration.launch import Launcher
-from garch_platform.orchestration.outcomes import RankingOutcome
-from garch_platform.orchestration.report import write_report
-from garch_platform.orchestration.workspace import Workspace
 from garch_platform.quant.pairs.gates import gate_names
 from garch_platform.quant.pairs.rules import PROFILES
 from garch_platform.settings import load_settings
+from garch_platform.workspace import Workspace
+from garch_platform.workspace.outcomes import RankingOutcome
+from garch_platform.workspace.report import write_report
 from garch_platform_tests.orchestration.small_market import DAYS
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from garch_platform.orchestration.jobs import DAILY_JOB, HISTORY_JOB, RANKING_JOB
 from garch_platform.orchestration.launch import Launcher
-from garch_platform.orchestration.revisions import ABSENT, stale_results
+from garch_platform.workspace.revisions import ABSENT, stale_results
 from garch_platform_tests.orchestration import small_market as market_of
 from garch_platform_tests.orchestration.small_market import DAYS, SECTORS, SESSIONS
 

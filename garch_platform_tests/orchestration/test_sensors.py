@@ -19,9 +19,9 @@ from garch_platform.orchestration.jobs import DAILY_JOB, HISTORY_JOB, RANKING_JO
 from garch_platform.orchestration.launch import Launcher
 from garch_platform.orchestration.partitions import SYMBOLS_NAME
 from garch_platform.orchestration.planner import RANGE_END, RANGE_START
-from garch_platform.orchestration.revisions import stale_results
-from garch_platform.orchestration.workspace import Workspace
 from garch_platform.settings import load_settings
+from garch_platform.workspace import Workspace
+from garch_platform.workspace.revisions import stale_results
 from garch_platform_tests.orchestration import small_market as market_of
 from garch_platform_tests.orchestration.small_market import CALENDAR, DAYS, NOW, SYMBOLS, settings_with
 

@@ -20,8 +20,8 @@ from garch_platform.orchestration.doctor import diagnose
 from garch_platform.orchestration.jobs import HISTORY_JOB, HOURLY_JOB, MAINTENANCE_JOB
 from garch_platform.orchestration.launch import Launcher, RunOutcome
 from garch_platform.orchestration.planner import KeyRange
-from garch_platform.orchestration.workspace import Workspace
 from garch_platform.settings import load_settings
+from garch_platform.workspace import Workspace
 from garch_platform_tests.orchestration.last_session import Garch
 from garch_platform_tests.orchestration.small_market import CALENDAR, memory_launcher
 from garch_platform_tests.sources.alpaca_server import KEY, SECRET, AlpacaServer, raw_bar, serving

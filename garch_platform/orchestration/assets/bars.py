@@ -5,11 +5,11 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 import polars as pl
 
-from garch_platform.orchestration.ingest import quarantine, take_in
 from garch_platform.orchestration.metadata import mark_failed, plot, without_rows
-from garch_platform.orchestration.partitions import KeySet
-from garch_platform.orchestration.revisions import record_revisions
-from garch_platform.orchestration.workspace import Workspace
+from garch_platform.workspace import Workspace
+from garch_platform.workspace.ingest import quarantine, take_in
+from garch_platform.workspace.keys import KeySet
+from garch_platform.workspace.revisions import record_revisions
 
 __all__ = ["bar_history", "raw_bars"]
 

@@ -7,12 +7,12 @@ import dagster as dg
 import polars as pl
 
 from garch_platform.orchestration.metadata import mark_failed, plot, without_rows
-from garch_platform.orchestration.partitions import KeySet
-from garch_platform.orchestration.revisions import record_late_features
-from garch_platform.orchestration.windows import feature_lookback, previous_features
-from garch_platform.orchestration.workspace import Workspace
 from garch_platform.quant.adjustment import with_split_adjustment
 from garch_platform.quant.features import FeatureWindows, compute_features
+from garch_platform.workspace import Workspace
+from garch_platform.workspace.keys import KeySet
+from garch_platform.workspace.revisions import record_late_features
+from garch_platform.workspace.windows import feature_lookback, previous_features
 
 __all__ = ["LAKE_COLUMNS", "compute", "feature_history", "features"]
 

@@ -6,10 +6,10 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
-from garch_platform.orchestration.live import LiveRecord, record_replay, record_session
 from garch_platform.orchestration.metadata import plot
 from garch_platform.orchestration.supervision import STREAM_TAIL
-from garch_platform.orchestration.workspace import Workspace
+from garch_platform.workspace import Workspace
+from garch_platform.workspace.live import LiveRecord, record_replay, record_session
 
 __all__ = ["ReplayConfig", "live_session", "replay_session"]
 

@@ -7,12 +7,12 @@ import numpy as np
 import polars as pl
 
 from garch_platform.orchestration.metadata import mark_failed, plot
-from garch_platform.orchestration.partitions import KeySet
-from garch_platform.orchestration.windows import Window, read_window
-from garch_platform.orchestration.workspace import Workspace
 from garch_platform.quant.adequacy import model_adequacy
 from garch_platform.quant.stability import StabilityGate, apply_gate, stability_tests
 from garch_platform.quant.volatility import fit_garch_batch
+from garch_platform.workspace import Workspace
+from garch_platform.workspace.keys import KeySet
+from garch_platform.workspace.windows import Window, read_window
 
 __all__ = ["garch_models", "stability"]
 

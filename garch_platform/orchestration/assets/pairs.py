@@ -7,9 +7,6 @@ import dagster as dg
 import polars as pl
 
 from garch_platform.orchestration.metadata import plot
-from garch_platform.orchestration.pair_windows import PairWindow
-from garch_platform.orchestration.partitions import KeySet
-from garch_platform.orchestration.workspace import Workspace
 from garch_platform.quant.pairs.floor import selection_floor
 from garch_platform.quant.pairs.power import with_detectable_half_life
 from garch_platform.quant.pairs.selection import scan_ledger as count_stages
@@ -17,6 +14,9 @@ from garch_platform.quant.pairs.selection import select_pairs
 from garch_platform.quant.pairs.spread import spread
 from garch_platform.scanning.file_scan import FLOOR_SEED
 from garch_platform.scanning.rules import selection_rules
+from garch_platform.workspace import Workspace
+from garch_platform.workspace.keys import KeySet
+from garch_platform.workspace.pair_windows import PairWindow
 
 __all__ = ["pair_rankings", "scan_ledger"]
 

@@ -5,12 +5,12 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from garch_platform.bars import Timeframe
-from garch_platform.orchestration.maintenance import maintain_symbols
 from garch_platform.orchestration.metadata import mark_failed
-from garch_platform.orchestration.other_bars import OtherBars, load_other_bars
-from garch_platform.orchestration.partitions import KeySet
-from garch_platform.orchestration.vendors import alpaca_assets, alpaca_source, yahoo_source
-from garch_platform.orchestration.workspace import Workspace
+from garch_platform.workspace import Workspace
+from garch_platform.workspace.keys import KeySet
+from garch_platform.workspace.maintenance import maintain_symbols
+from garch_platform.workspace.other_bars import OtherBars, load_other_bars
+from garch_platform.workspace.vendors import alpaca_assets, alpaca_source, yahoo_source
 
 __all__ = ["broker_assets", "company_info", "corporate_actions", "hourly_bars", "yahoo_bars"]
 

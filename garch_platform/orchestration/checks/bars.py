@@ -5,12 +5,12 @@ import polars as pl
 
 from garch_platform.bars import BAR_KEY, BAR_SCHEMA
 from garch_platform.orchestration.checks.evidence import evidence, flag_keys
-from garch_platform.orchestration.ingest import HISTORY, KEPT, REFUSED, UNREADABLE
-from garch_platform.orchestration.partitions import KeySet
-from garch_platform.orchestration.workspace import Workspace
 from garch_platform.quant.bar_outliers import find_outliers
 from garch_platform.quant.bar_quality import find_gaps
 from garch_platform.quant.resampling import bucket_start
+from garch_platform.workspace import Workspace
+from garch_platform.workspace.ingest import HISTORY, KEPT, REFUSED, UNREADABLE
+from garch_platform.workspace.keys import KeySet
 
 __all__ = ["bar_contract", "batch_quality", "duplicates", "gaps", "history_quality", "outliers"]
 

@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from garch_platform.orchestration.partitions import KeySet
+from garch_platform.workspace.keys import KeySet
 
 __all__ = ["evidence", "flag_keys"]
 

@@ -5,11 +5,11 @@ import polars as pl
 
 from garch_platform.orchestration.assets.features import compute
 from garch_platform.orchestration.checks.evidence import evidence, flag_keys
-from garch_platform.orchestration.partitions import KeySet
-from garch_platform.orchestration.revisions import stale_results
-from garch_platform.orchestration.windows import previous_features
-from garch_platform.orchestration.workspace import Workspace
 from garch_platform.quant.features import FEATURE_SCHEMA, FeatureWindows
+from garch_platform.workspace import Workspace
+from garch_platform.workspace.keys import KeySet
+from garch_platform.workspace.revisions import stale_results
+from garch_platform.workspace.windows import previous_features
 
 __all__ = ["feature_keys", "fit_health", "inputs_current", "no_look_ahead", "no_self_pairs"]
 

@@ -14,9 +14,9 @@ from datetime import date
 
 import polars as pl
 
-from garch_platform.orchestration.windows import Window, read_window
-from garch_platform.orchestration.workspace import Workspace
 from garch_platform.quant.pairs.panel import PairPanel
+from garch_platform.workspace import Workspace
+from garch_platform.workspace.windows import Window, read_window
 
 __all__ = ["PairWindow"]
 

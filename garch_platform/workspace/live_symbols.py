@@ -9,7 +9,7 @@ from io import StringIO
 from ruamel.yaml import YAML
 
 from garch_platform.errors import ConfigurationError, SymbolError
-from garch_platform.orchestration.workspace import Workspace
+from garch_platform.workspace import Workspace
 
 __all__ = ["follow_only", "followed_symbols", "pair_symbols", "stand_ins", "trial_symbols"]
 

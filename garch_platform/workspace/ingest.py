@@ -12,10 +12,10 @@ from datetime import date, datetime
 
 import polars as pl
 
-from garch_platform.orchestration.partitions import KeySet
-from garch_platform.orchestration.revisions import stored_bars
-from garch_platform.orchestration.workspace import Workspace
 from garch_platform.quant.bar_quality import REJECTION_SCHEMA, BarQuality
+from garch_platform.workspace import Workspace
+from garch_platform.workspace.keys import KeySet
+from garch_platform.workspace.revisions import stored_bars
 
 __all__ = ["HISTORY", "KEPT", "REFUSED", "UNREADABLE", "Intake", "quarantine", "take_in"]
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import polars as pl
 
 from garch_platform.errors import ConfigurationError
-from garch_platform.orchestration.workspace import Workspace
 from garch_platform.quant.pairs.rules import PROFILES
 from garch_platform.settings import config_folder, load_settings
 from garch_platform.sources import SimulatedSource
+from garch_platform.workspace import Workspace
 
 __all__ = ["DEMOS", "found_against_planted", "open_demo"]
 

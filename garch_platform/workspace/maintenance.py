@@ -10,8 +10,8 @@ from typing import Any
 import polars as pl
 
 from garch_platform.errors import DataError
-from garch_platform.orchestration.workspace import Workspace
 from garch_platform.store.assets import AssetChanges, record_assets
+from garch_platform.workspace import Workspace
 
 __all__ = ["Maintained", "maintain_symbols"]
 

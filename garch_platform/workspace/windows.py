@@ -16,9 +16,9 @@ from functools import cached_property
 import numpy as np
 import polars as pl
 
-from garch_platform.orchestration.workspace import Workspace
 from garch_platform.quant.resampling import bucket_start
 from garch_platform.quant.returns import log_returns
+from garch_platform.workspace import Workspace
 
 __all__ = ["Window", "feature_lookback", "previous_features", "read_panel", "read_window"]
 

@@ -13,11 +13,11 @@ import polars as pl
 
 from garch_platform.bars import Timeframe
 from garch_platform.errors import ConfigurationError
-from garch_platform.orchestration.ingest import HISTORY, UNREADABLE
-from garch_platform.orchestration.workspace import Workspace
 from garch_platform.sessions import FIRST_DAY
 from garch_platform.sources import BarSource
 from garch_platform.sources.alpaca import ACTIONS
+from garch_platform.workspace import Workspace
+from garch_platform.workspace.ingest import HISTORY, UNREADABLE
 
 __all__ = ["OtherBars", "load_other_bars"]
 

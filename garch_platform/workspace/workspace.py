@@ -15,8 +15,6 @@ from sqlalchemy import select
 
 from garch_platform.bars import BAR_SCHEMA
 from garch_platform.errors import CalendarError, ConfigurationError, GarchPlatformError
-from garch_platform.orchestration.promotion import in_sessions, promoted_rows
-from garch_platform.orchestration.vendors import alpaca_source, yahoo_source
 from garch_platform.quant.bar_quality import BarQuality, check_bars
 from garch_platform.quant.resampling import resample_closes
 from garch_platform.sessions import FIRST_DAY, TradingCalendar
@@ -35,6 +33,8 @@ from garch_platform.store.lake import Lake
 from garch_platform.store.registry import SymbolRegistry
 from garch_platform.store.schema import METADATA
 from garch_platform.store.symbols import SymbolChanges, sync_symbols
+from garch_platform.workspace.promotion import in_sessions, promoted_rows
+from garch_platform.workspace.vendors import alpaca_source, yahoo_source
 
 __all__ = ["Workspace"]
 

@@ -8,12 +8,12 @@ from typing import Any
 from rich.table import Table
 
 from garch_platform.errors import GarchPlatformError, StreamError
-from garch_platform.orchestration.live import recycler_control
-from garch_platform.orchestration.live_symbols import followed_symbols, stand_ins
-from garch_platform.orchestration.workspace import Workspace
 from garch_platform.reporting.tables import escaped, plain_table, shown
 from garch_platform.settings.live import Recycler
 from garch_platform.stream.status import read_status
+from garch_platform.workspace import Workspace
+from garch_platform.workspace.live import recycler_control
+from garch_platform.workspace.live_symbols import followed_symbols, stand_ins
 
 __all__ = ["edge_table", "recycler_line", "recycler_table", "replay_table", "stream_table"]
 

@@ -16,8 +16,6 @@ from pydantic import ValidationError
 from sqlalchemy import func, select
 
 from garch_platform.errors import ConfigurationError, StreamError
-from garch_platform.orchestration.live_symbols import followed_symbols
-from garch_platform.orchestration.workspace import Workspace
 from garch_platform.recycler import service as recycler_service
 from garch_platform.recycler.control import RecyclerControl
 from garch_platform.settings import Settings, load_secrets
@@ -25,6 +23,8 @@ from garch_platform.settings.live import Recycler
 from garch_platform.store.schema import METADATA
 from garch_platform.stream import service as stream_service
 from garch_platform.stream.counts import StreamSummary
+from garch_platform.workspace import Workspace
+from garch_platform.workspace.live_symbols import followed_symbols
 
 __all__ = [
     "LiveRecord",

@@ -12,11 +12,11 @@ from datetime import UTC, date, datetime
 
 import polars as pl
 
-from garch_platform.orchestration.partitions import KeySet
-from garch_platform.orchestration.windows import Window, read_panel
-from garch_platform.orchestration.workspace import Workspace
 from garch_platform.quant.adjustment import with_split_adjustment
 from garch_platform.quant.bar_hash import content_hash
+from garch_platform.workspace import Workspace
+from garch_platform.workspace.keys import KeySet
+from garch_platform.workspace.windows import Window, read_panel
 
 __all__ = [
     "ABSENT",

@@ -9,9 +9,9 @@ from functools import cached_property
 import polars as pl
 
 from garch_platform.errors import CalendarError
-from garch_platform.orchestration.workspace import Workspace
 from garch_platform.reporting.selection import SelectionView
 from garch_platform.scanning.rules import selection_rules
+from garch_platform.workspace import Workspace
 
 __all__ = ["RankingOutcome", "last_ranking_date"]
 

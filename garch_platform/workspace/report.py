@@ -9,15 +9,15 @@ from typing import Any
 
 import polars as pl
 
-from garch_platform.orchestration.demo import found_against_planted
-from garch_platform.orchestration.outcomes import RankingOutcome, last_ranking_date
-from garch_platform.orchestration.pair_windows import PairWindow
-from garch_platform.orchestration.workspace import Workspace
 from garch_platform.quant.pairs.rules import PROFILES
 from garch_platform.quant.pairs.spread import spread
 from garch_platform.quant.stability import StabilityGate, apply_gate
 from garch_platform.reporting.page import BLUE, GREY, RED, Grid, Plot, draw_plot, headed, write_page
 from garch_platform.reporting.selection import CHANCE_NOTE, PAIR_DECIMALS, PAIR_HEADINGS, verdict_text
+from garch_platform.workspace import Workspace
+from garch_platform.workspace.demo import found_against_planted
+from garch_platform.workspace.outcomes import RankingOutcome, last_ranking_date
+from garch_platform.workspace.pair_windows import PairWindow
 
 __all__ = ["write_report"]
 
