@@ -33,8 +33,9 @@ ALLOWED: Final[dict[str, frozenset[str]]] = {
     "sessions": frozenset({"bars", "errors"}),
     "settings": BOTTOM,
     "quant": frozenset({"errors"}),
-    **dict.fromkeys(ADAPTERS, BOTTOM),
-    **dict.fromkeys(SERVICES, BOTTOM | {"quant", "settings"}),
+    "rest": BOTTOM,
+    **dict.fromkeys(ADAPTERS, BOTTOM | {"rest"}),
+    **dict.fromkeys(SERVICES, BOTTOM | {"quant", "rest", "settings"}),
     "reporting": BOTTOM | {"quant"},
     "scanning": BOTTOM | ADAPTERS | {"quant", "reporting", "settings"},
     "workspace": BELOW,
@@ -55,7 +56,7 @@ OUTSIDE_WORLD: Final = frozenset(
     "asyncio http io logging os pathlib random shutil socket sqlite3 subprocess tempfile time urllib".split()
 )
 CONFINED: Final[dict[str, frozenset[str]]] = {
-    "alpaca": frozenset({"broker", "sources", "stream"}),
+    "alpaca": frozenset({"broker", "rest", "sources", "stream"}),
     "dagster": frozenset({"definitions", "orchestration"}),
     "deltalake": frozenset({"store"}),
     "mlflow": frozenset({"orchestration", "tracking"}),

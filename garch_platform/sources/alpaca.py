@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
 from typing import Any, Final, Literal
@@ -14,14 +15,16 @@ from pydantic import SecretStr
 
 from garch_platform.bars import Timeframe
 from garch_platform.errors import CalendarError, ConfigurationError, SourceError
+from garch_platform.rest.alpaca import ALPACA, AlpacaAccess, bar_pages, bar_query
+from garch_platform.rest.request_pace import RequestRefused
+from garch_platform.rest.symbol_chunks import ask_in_chunks
 from garch_platform.sessions import FIRST_DAY, TradingCalendar
 from garch_platform.sources.alpaca_actions import read_actions
-from garch_platform.sources.alpaca_pages import ALPACA, AlpacaAccess, bar_pages, bar_rows
+from garch_platform.sources.alpaca_rows import bar_rows
 from garch_platform.sources.corporate_actions import ACTIONS_SCHEMA, apply_actions
 from garch_platform.sources.directory import load_symbol_directory
 from garch_platform.sources.session_rows import assign_daily_sessions, assign_intraday_sessions
 from garch_platform.sources.source import SYMBOLS_SCHEMA, candidate_rows, empty_bars
-from garch_platform.sources.symbol_chunks import RequestRefused, ask_in_chunks
 
 __all__ = ["ACTIONS", "AlpacaSource"]
 
@@ -64,7 +67,7 @@ class AlpacaSource:
         ConfigurationError: an argument is none of those allowed.
     """
 
-    name = ALPACA
+    name = "alpaca"
 
     def __init__(
         self,
@@ -96,11 +99,16 @@ class AlpacaSource:
         self.feed = feed
         self.adjustment = adjustment
         self.history_days = history_days
-        self.url = url
         self.page_limit = page_limit
         self.symbols_per_request = symbols_per_request
         self._access = AlpacaAccess(
-            key, secret, requests_per_minute=requests_per_minute, attempts=attempts, sleep=sleep, now=now
+            key,
+            secret,
+            server=replace(ALPACA, url=url),
+            requests_per_minute=requests_per_minute,
+            attempts=attempts,
+            sleep=sleep,
+            now=now,
         )
         self._assets = assets
         self._list: pl.DataFrame | None = None
@@ -111,13 +119,13 @@ class AlpacaSource:
     def _bars_client(self) -> Any:
         from alpaca.data.historical.stock import StockHistoricalDataClient
 
-        return self._access.open(StockHistoricalDataClient, url_override=self.url)
+        return self._access.open(StockHistoricalDataClient)
 
     @cached_property
     def _actions_client(self) -> Any:
         from alpaca.data.historical.corporate_actions import CorporateActionsClient
 
-        return self._access.open(CorporateActionsClient, url_override=self.url)
+        return self._access.open(CorporateActionsClient)
 
     def unreadable(self) -> dict[str, str]:
         """Symbols that the latest `fetch` could not read, each with the reason.
@@ -258,25 +266,14 @@ class AlpacaSource:
         return pl.concat([page for pages in found.answers for page in pages] or [bar_rows({})])
 
     def _pages(self, symbols: list[str], start: datetime, end: datetime) -> list[pl.DataFrame]:
-        from alpaca.data.enums import Adjustment, DataFeed
-        from alpaca.data.requests import StockBarsRequest
-        from alpaca.data.timeframe import TimeFrame, TimeFrameUnit
-
-        step = self.timeframe
-        if step.is_daily:
-            length = TimeFrame(1, TimeFrameUnit.Day)
-        elif step.minutes % 60:
-            length = TimeFrame(step.minutes, TimeFrameUnit.Minute)
-        else:
-            length = TimeFrame(step.minutes // 60, TimeFrameUnit.Hour)
-        request = StockBarsRequest(
-            symbol_or_symbols=symbols,
-            timeframe=length,
-            start=start,
-            end=end,
+        query = bar_query(
+            symbols,
+            self.timeframe,
+            start,
+            end,
             limit=self.page_limit,
-            adjustment=Adjustment(self.adjustment),
-            feed=DataFeed(self.feed),
+            adjustment=self.adjustment,
+            feed=self.feed,
         )
-        pages = bar_pages(self._access, self._bars_client.get, request.to_request_fields())
+        pages = map(bar_rows, bar_pages(self._access, self._bars_client.get, query))
         return [page.filter(pl.col("symbol").is_in(symbols)) for page in pages]

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import polars as pl
 
-from garch_platform.sources.alpaca_pages import ALPACA, AlpacaAccess
+from garch_platform.rest.alpaca import AlpacaAccess
 from garch_platform.sources.corporate_actions import merge_actions
 
 __all__ = ["read_actions"]
@@ -63,4 +63,4 @@ def read_actions(
         orient="row",
     )
     wanted = listed.filter(pl.col("symbol").is_in(list(symbols)))
-    return merge_actions(wanted.with_columns(pl.col("ex_date").str.to_date("%Y-%m-%d")), ALPACA)
+    return merge_actions(wanted.with_columns(pl.col("ex_date").str.to_date("%Y-%m-%d")), "alpaca")

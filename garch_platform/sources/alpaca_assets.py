@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -11,7 +12,7 @@ import polars as pl
 from pydantic import SecretStr
 
 from garch_platform.errors import SourceError
-from garch_platform.sources.alpaca_pages import AlpacaAccess
+from garch_platform.rest.alpaca import ALPACA, AlpacaAccess
 
 __all__ = ["ASSETS_SCHEMA", "AlpacaAssets"]
 
@@ -66,10 +67,15 @@ class AlpacaAssets:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._access = AlpacaAccess(
-            key, secret, requests_per_minute=requests_per_minute, attempts=attempts, sleep=sleep, now=now
+            key,
+            secret,
+            server=replace(ALPACA, url=url),
+            requests_per_minute=requests_per_minute,
+            attempts=attempts,
+            sleep=sleep,
+            now=now,
         )
         self.paper = paper
-        self.url = url
 
     def listed(self) -> pl.DataFrame:
         """The complete list as of now, in the order of symbols and ids.
@@ -85,7 +91,7 @@ class AlpacaAssets:
         from alpaca.trading.enums import AssetClass
         from alpaca.trading.requests import GetAssetsRequest
 
-        client = self._access.open(TradingClient, paper=self.paper, url_override=self.url)
+        client = self._access.open(TradingClient, paper=self.paper)
         request = GetAssetsRequest(asset_class=AssetClass.US_EQUITY)
         return self._access.ask(lambda: _assets(client.get_all_assets(request)))
 

@@ -12,12 +12,12 @@ import polars as pl
 
 from garch_platform.bars import Timeframe
 from garch_platform.errors import CalendarError, ConfigurationError
+from garch_platform.rest.symbol_chunks import ask_in_chunks
 from garch_platform.sessions import FIRST_DAY, TradingCalendar
 from garch_platform.sources.corporate_actions import apply_actions
 from garch_platform.sources.directory import describe_symbols
 from garch_platform.sources.session_rows import assign_daily_sessions, assign_intraday_sessions
 from garch_platform.sources.source import SYMBOLS_SCHEMA, candidate_rows, empty_bars
-from garch_platform.sources.symbol_chunks import ask_in_chunks
 from garch_platform.sources.yahoo_access import YAHOO, YahooAccess
 from garch_platform.sources.yahoo_history import empty_history, raw_history
 from garch_platform.sources.yahoo_info import COMPANY_SCHEMA, company_row

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, Final, TypeVar
 
-from garch_platform.sources.request_pace import RequestFailed, RequestPace, paced, with_attempts
+from garch_platform.rest.request_pace import RequestFailed, RequestPace, paced, with_attempts
 
 __all__ = ["YAHOO", "YahooAccess", "yahoo_symbol"]
 

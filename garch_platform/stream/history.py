@@ -1,27 +1,22 @@
-"""The REST interface beside the stream, through alpaca-py: bars that were missed, and a recycler's state.
-
-alpaca-py repeats a refused request three times at fixed pauses and waits for an answer for ever; here its
-own repetition is off, every request has a time limit, and `tenacity` repeats what may pass.
-"""
+"""The REST interface beside the stream: bars that were missed, and a recycler's state."""
 
 from __future__ import annotations
 
 import json
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any, Final, cast
+from typing import Any, Final
 from urllib.parse import urlsplit
 
-import tenacity
-
-from garch_platform.errors import StreamError
+from garch_platform.errors import SourceError, StreamError
+from garch_platform.rest.alpaca import ALPACA, AlpacaAccess, Server, bar_pages, bar_query
+from garch_platform.rest.request_pace import RequestFailed, RequestRefused
 from garch_platform.stream.endpoint import Endpoint
-from garch_platform.stream.pace import Pace
-from garch_platform.stream.rows import BarRow, bar_row, instant, microseconds
+from garch_platform.stream.rows import REST, BarRow, bar_row, instant, microseconds
 
 __all__ = ["FOR_EVER", "BarHistory", "ReplayState", "is_recycler", "stamp_of"]
 
@@ -32,9 +27,9 @@ Page = dict[str, list[BarRow]]
 TIMEOUT_SECONDS: Final = 20.0
 PROBE_SECONDS: Final = 5.0
 UNAUTHORIZED: Final = 401
-LONGEST_WAIT: Final = 60.0
-TOO_MANY_REQUESTS: Final = 429
-REFUSED_SYMBOLS: Final = (400, 422)
+SYMBOLS_REFUSED: Final = (400, 422)
+"""Statuses of a request of which a symbol is not known; nothing is said of the others."""
+FEEDS: Final = ("iex", "sip")
 EARLIEST: Final = 0
 FOR_EVER: Final = 2**62
 """Later than any bar, in microseconds since 1970."""
@@ -49,7 +44,7 @@ class BarHistory:
         page_limit: bars a page, all symbols together.
         symbols_per_request: symbols in one URL.
         requests_per_minute: at most; null = as many as there are.
-        stopping: set it to cut the waits between attempts short.
+        stopping: set it to end the waits between attempts.
     """
 
     def __init__(
@@ -66,12 +61,33 @@ class BarHistory:
         self.attempts = attempts
         self.page_limit = page_limit
         self.symbols_per_request = symbols_per_request
+        self.requests_per_minute = requests_per_minute
         self.stopping = stopping or threading.Event()
-        self._pace = Pace(requests_per_minute, self.stopping)
+
+    @property
+    def place(self) -> str:
+        """What messages call it."""
+        return self._access.server.name
+
+    @cached_property
+    def _access(self) -> AlpacaAccess:
+        return AlpacaAccess(
+            self.endpoint.key,
+            self.endpoint.secret,
+            server=_server(self.endpoint),
+            requests_per_minute=self.requests_per_minute,
+            attempts=self.attempts,
+            timeout=TIMEOUT_SECONDS,
+            sleep=self._sleep,
+        )
 
     @cached_property
     def _client(self) -> Any:
-        return _rest_client(self.endpoint, self._pace)
+        return _data_client(self._access)
+
+    def _sleep(self, seconds: float) -> None:
+        if self.stopping.wait(seconds):
+            raise StreamError(f"{self.place} was not asked again: the client stops")
 
     def pages(
         self, symbols: Sequence[str], start: int | None, end: int | None, *, attempts: int | None = None
@@ -88,79 +104,43 @@ class BarHistory:
             StreamError: the server could not be reached, or refused; pages given before are right.
         """
         for first in range(0, len(symbols), self.symbols_per_request):
-            yield from self._chunk(
-                list(symbols[first : first + self.symbols_per_request]), start, end, attempts or self.attempts
-            )
-
-    def _chunk(self, symbols: list[str], start: int | None, end: int | None, attempts: int) -> Iterator[Page]:
-        fields = self._fields(symbols, start, end)
-        while True:
+            chunk = list(symbols[first : first + self.symbols_per_request])
             try:
-                answer = self._ask(lambda: self._client.get("/stocks/bars", dict(fields)), attempts)
-            except _SymbolsRefused as refusal:
-                if len(symbols) == 1:
-                    logger.warning("%s: no bars of %s over REST (%s)", self.place, symbols[0], refusal)
-                    return
-                for half in (symbols[: len(symbols) // 2], symbols[len(symbols) // 2 :]):
-                    yield from self._chunk(half, start, end, attempts)
-                return
-            now = microseconds(datetime.now().astimezone())
-            try:
-                yield {
-                    symbol: [bar_row("rest", symbol, bar, now) for bar in bars or []]
-                    for symbol, bars in (answer.get("bars") or {}).items()
-                }
-                token = answer.get("next_page_token")
-            except (AttributeError, ValueError) as error:
-                raise StreamError(f"{self.place}: the answer is no page of bars ({error})") from error
-            if token is None:
-                return
-            fields["page_token"] = token
+                yield from self._chunk(chunk, start, end, attempts)
+            except SourceError as error:
+                raise StreamError(str(error)) from error
 
-    def _fields(self, symbols: list[str], start: int | None, end: int | None) -> dict[str, Any]:
-        from alpaca.data.enums import Adjustment, DataFeed
-        from alpaca.data.requests import StockBarsRequest
-        from alpaca.data.timeframe import TimeFrame, TimeFrameUnit
-
-        length = self.endpoint.timeframe
-        unit = next(unit for unit in TimeFrameUnit if length.name.endswith(unit.value))
-        amount = int(length.name.removesuffix(unit.value))
-        known = {feed.value for feed in DataFeed}
-        request = StockBarsRequest(
-            symbol_or_symbols=symbols,
-            timeframe=TimeFrame(amount, unit),
-            start=instant(EARLIEST if start is None else start),
-            end=None if end is None else instant(end - 1),
+    def _chunk(
+        self, symbols: list[str], start: int | None, end: int | None, attempts: int | None
+    ) -> Iterator[Page]:
+        query = bar_query(
+            symbols,
+            self.endpoint.timeframe,
+            instant(EARLIEST if start is None else start),
+            None if end is None else instant(end - 1),
             limit=self.page_limit,
-            adjustment=Adjustment.RAW,
-            feed=DataFeed(self.endpoint.feed) if self.endpoint.feed in known else None,
+            feed=self.endpoint.feed if self.endpoint.feed in FEEDS else None,
         )
-        return cast("dict[str, Any]", request.to_request_fields())
-
-    @property
-    def place(self) -> str:
-        """What messages call it."""
-        return self.endpoint.rest_url or "Alpaca's market data over REST"
-
-    def _ask(self, request: Callable[[], Any], attempts: int) -> Any:
-        from alpaca.common.exceptions import APIError
-        from requests import RequestException
-
         try:
-            return tenacity.Retrying(
-                retry=tenacity.retry_if_exception(_may_pass),
-                wait=_pause,
-                stop=tenacity.stop_after_attempt(attempts) | tenacity.stop_when_event_set(self.stopping),
-                sleep=tenacity.sleep_using_event(self.stopping),
-                reraise=True,
-            )(request)
-        except APIError as error:
-            status = error.status_code
-            if status in REFUSED_SYMBOLS:
-                raise _SymbolsRefused(str(error)) from error
-            raise StreamError(f"{self.place} refused with {status}: {_first_line(error)}") from error
-        except (RequestException, ValueError) as error:
-            raise StreamError(f"{self.place} cannot be read: {_first_line(error)}") from error
+            for bars in bar_pages(self._access, self._client.get, query, attempts=attempts):
+                yield self._rows(bars)
+        except RequestRefused as refusal:
+            if refusal.status not in SYMBOLS_REFUSED:
+                raise
+            if len(symbols) == 1:
+                logger.warning("no bars of %s over REST: %s", symbols[0], refusal)
+                return
+            for half in (symbols[: len(symbols) // 2], symbols[len(symbols) // 2 :]):
+                yield from self._chunk(half, start, end, attempts)
+
+    def _rows(self, bars: Mapping[str, Sequence[Mapping[str, Any]]]) -> Page:
+        now = microseconds(datetime.now(UTC))
+        try:
+            return {
+                symbol: [bar_row(REST, symbol, bar, now) for bar in rows] for symbol, rows in bars.items()
+            }
+        except ValueError as error:
+            raise StreamError(f"{self.place}: the answer is no page of bars ({error})") from error
 
 
 class ReplayState:
@@ -173,7 +153,7 @@ class ReplayState:
 
     @cached_property
     def _client(self) -> Any:
-        return _rest_client(self.endpoint)
+        return _data_client(_asked_once(self.endpoint, TIMEOUT_SECONDS))
 
     def status(self) -> dict[str, Any] | None:
         """Its status; null where it does not answer."""
@@ -192,11 +172,10 @@ class ReplayState:
 
     def _get(self, path: str) -> Any:
         from alpaca.common.exceptions import APIError
-        from requests import RequestException
 
         try:
             return self._client.get(path, api_version="recycler")
-        except (APIError, RequestException, ValueError) as error:
+        except (APIError, RequestFailed, ValueError) as error:
             logger.debug("%s/recycler%s: %s", self.endpoint.rest_url, path, error)
             return None
 
@@ -204,16 +183,15 @@ class ReplayState:
 def is_recycler(endpoint: Endpoint) -> bool:
     """Whether a recycler listens where the stream of ``endpoint`` is said to be Alpaca's."""
     from alpaca.common.exceptions import APIError
-    from requests import RequestException
 
     parts = urlsplit(endpoint.stream_url)
     beside = parts._replace(scheme="https" if parts.scheme == "wss" else "http", path="", query="").geturl()
-    client = _rest_client(replace(endpoint, mode="recycler", rest_url=beside), timeout=PROBE_SECONDS)
+    client = _data_client(_asked_once(replace(endpoint, mode="recycler", rest_url=beside), PROBE_SECONDS))
     try:
         answer = client.get("/status", api_version="recycler")
     except APIError as refusal:
         return refusal.status_code == UNAUTHORIZED and _is_json(str(refusal))
-    except (RequestException, ValueError):
+    except (RequestFailed, ValueError):
         return False
     return isinstance(answer, dict) and "clock" in answer
 
@@ -231,67 +209,31 @@ def stamp_of(status: Mapping[str, Any] | None) -> int | None:
     return None if stamp is None else microseconds(datetime.fromisoformat(stamp))
 
 
-class _SymbolsRefused(Exception):
-    """The server does not know one of the symbols, and says nothing of the others."""
-
-
 def _moment(text: str | None) -> int:
     return FOR_EVER if text is None else microseconds(datetime.fromisoformat(text))
 
 
-def _may_pass(error: BaseException) -> bool:
-    from alpaca.common.exceptions import APIError
-    from requests import RequestException
-
-    if isinstance(error, APIError):
-        return error.status_code is None or error.status_code == TOO_MANY_REQUESTS or error.status_code >= 500
-    return isinstance(error, RequestException | ValueError)
-
-
-def _pause(state: tenacity.RetryCallState) -> float:
-    """Exponential with jitter; after 429 as long as the server asks for."""
-    error = state.outcome.exception() if state.outcome else None
-    response = getattr(error, "response", None)
-    wait = tenacity.wait_random_exponential(multiplier=0.5, max=LONGEST_WAIT / 2)(state)
-    asked = response.headers.get("Retry-After") if response is not None else None
-    return min(max(wait, float(asked)), LONGEST_WAIT) if asked and asked.isdecimal() else wait
+def _server(endpoint: Endpoint) -> Server:
+    if not endpoint.is_recycler:
+        return replace(ALPACA, url=endpoint.rest_url)
+    return Server(
+        name=f"the recycler at {endpoint.rest_url}",
+        variables=("GARCH_RECYCLER_KEY", "GARCH_RECYCLER_SECRET"),
+        remedy="which are to be those that it was started with",
+        url=endpoint.rest_url,
+        tls=endpoint.tls_context(),
+        is_remote=False,
+    )
 
 
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
+def _asked_once(endpoint: Endpoint, timeout: float) -> AlpacaAccess:
+    server = _server(endpoint)
+    return AlpacaAccess(
+        endpoint.key, endpoint.secret, server=server, requests_per_minute=None, timeout=timeout
+    )
 
 
-def _rest_client(endpoint: Endpoint, pace: Pace | None = None, *, timeout: float = TIMEOUT_SECONDS) -> Any:
-    from alpaca.data.historical import StockHistoricalDataClient
-    from requests.adapters import HTTPAdapter
+def _data_client(access: AlpacaAccess) -> Any:
+    from alpaca.data.historical.stock import StockHistoricalDataClient
 
-    context = endpoint.tls_context()
-
-    class Impatient(HTTPAdapter):
-        def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-            if context is not None:
-                kwargs["ssl_context"] = context
-            super().init_poolmanager(*args, **kwargs)
-
-        def send(self, *args: Any, **kwargs: Any) -> Any:
-            if pace is not None:
-                pace.wait()
-            answer = super().send(*args, **{**kwargs, "timeout": kwargs.get("timeout") or timeout})
-            if pace is not None:
-                pace.heed(answer.headers)
-            return answer
-
-    class Client(StockHistoricalDataClient):
-        def __init__(self) -> None:
-            super().__init__(
-                endpoint.key.get_secret_value(),
-                endpoint.secret.get_secret_value(),
-                raw_data=True,
-                url_override=endpoint.rest_url,
-            )
-            self._retry_codes = []
-            for scheme in ("http://", "https://"):
-                self._session.mount(scheme, Impatient())
-            self._session.trust_env = not endpoint.is_recycler
-
-    return Client()
+    return access.open(StockHistoricalDataClient)

@@ -19,9 +19,9 @@ from pydantic import SecretStr
 from garch_platform.bars import BAR_SCHEMA, Timeframe
 from garch_platform.errors import CalendarError, ConfigurationError, SourceError
 from garch_platform.quant.bar_quality import check_bars
+from garch_platform.rest.request_pace import RequestPace
 from garch_platform.sessions import FIRST_DAY, trading_calendar
 from garch_platform.sources import AlpacaSource, BarSource
-from garch_platform.sources.request_pace import RequestPace
 from garch_platform_tests.sources.alpaca_server import (
     KEY,
     SECRET,

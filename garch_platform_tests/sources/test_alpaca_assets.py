@@ -122,5 +122,5 @@ def test_paper_and_live_accounts_have_their_own_server() -> None:
 
     for paper, address in ((True, "https://paper-api.alpaca.markets"), (False, "https://api.alpaca.markets")):
         source = AlpacaAssets(KEY, SECRET, paper=paper)
-        opened = source._access.open(TradingClient, paper=source.paper, url_override=source.url)
+        opened = source._access.open(TradingClient, paper=source.paper)
         assert opened._base_url == address

@@ -7,19 +7,15 @@ from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 
 from garch_platform.errors import SourceError
-from garch_platform.sources.request_pace import RequestFailed
+from garch_platform.rest.request_pace import RequestFailed, RequestRefused
 
-__all__ = ["ChunkedAnswer", "RequestRefused", "ask_in_chunks"]
+__all__ = ["ChunkedAnswer", "ask_in_chunks"]
 
 GIVE_UP_AFTER: Final = {True: 8, False: 3}
 """Failed requests in a row (after all their attempts) that mean the server is down, and not that one
 symbol is at fault: 8 where it answered, which finds one symbol among 128 by halving; 3 where it did not."""
 
 T = TypeVar("T")
-
-
-class RequestRefused(SourceError):
-    """The server will not answer this request, however often it is made: an invalid symbol, say."""
 
 
 @dataclass

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from garch_platform.errors import SourceError
 
-__all__ = ["TRANSIENT", "RequestFailed", "RequestPace", "paced", "with_attempts"]
+__all__ = ["TRANSIENT", "RequestFailed", "RequestPace", "RequestRefused", "paced", "with_attempts"]
 
 LOG = logging.getLogger(__name__)
 
@@ -41,6 +41,19 @@ class RequestFailed(SourceError, OSError):
         self.status = status
 
 
+class RequestRefused(SourceError):
+    """The server will not answer this request, however often it is made: an invalid symbol, say.
+
+    Args:
+        message: what was asked and what the server said.
+        status: the HTTP status.
+    """
+
+    def __init__(self, message: str, *, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+
 class RequestPace:
     """Lets requests go out no faster than agreed, and no sooner than the server said.
 
@@ -49,17 +62,18 @@ class RequestPace:
     1970), and after a refusal for ``Retry-After`` (seconds or a date). One thread at a time.
 
     Args:
-        requests_per_minute: at most.
-        sleep: waits so many seconds.
+        requests_per_minute: at most; None = no limit but the server's.
+        sleep: waits so many seconds; what it raises ends the wait.
         now: the time, UTC.
     """
 
     def __init__(
-        self, requests_per_minute: int, *, sleep: Callable[[float], None], now: Callable[[], datetime]
+        self, requests_per_minute: int | None, *, sleep: Callable[[float], None], now: Callable[[], datetime]
     ) -> None:
         self._sleep = sleep
         self._now = now
-        self._sent: deque[datetime] = deque(maxlen=requests_per_minute)
+        self._limit = requests_per_minute
+        self._sent: deque[datetime] = deque(maxlen=requests_per_minute or 0)
         self._resume_at: datetime | None = None
         self.last_status: int | None = None
 
@@ -67,7 +81,7 @@ class RequestPace:
         """Wait until the next request may go out, and count it."""
         now = self._now()
         due = max(now, self._resume_at or now)
-        if len(self._sent) == self._sent.maxlen:
+        if self._limit is not None and len(self._sent) == self._limit:
             due = max(due, self._sent[0] + WINDOW)
         pause = min((due - now).total_seconds(), LONGEST_WAIT)
         if pause > 0:
@@ -155,7 +169,7 @@ def with_attempts(
     sleep: Callable[[float], None],
     again_after: tuple[type[Exception], ...] = (RequestFailed,),
 ) -> T:
-    """The result of ``call``, made up to ``attempts`` times with growing random pauses (1 s to 60 s).
+    """The result of ``call``, made up to ``attempts`` times with growing random pauses (0.5 s to 60 s).
 
     What the last attempt raised is raised in the end.
     """
@@ -164,7 +178,7 @@ def with_attempts(
 
     retrying = Retrying(
         stop=stop_after_attempt(attempts),
-        wait=growing(initial=1, max=60, jitter=1),
+        wait=growing(multiplier=0.5, max=60, jitter=0.5),
         retry=retry_if_exception_type(again_after),
         before_sleep=before_sleep_log(LOG, logging.INFO),
         sleep=sleep,
