@@ -25,7 +25,7 @@ MAX_LINES: Final = 450
 BOTTOM: Final = frozenset({"bars", "errors", "sessions"})
 ADAPTERS: Final = frozenset({"broker", "sources", "store"})
 SERVICES: Final = frozenset({"recycler", "stream", "trading_desk", "tracking"})
-BELOW: Final = BOTTOM | ADAPTERS | SERVICES | {"quant", "reporting", "scanning", "settings"}
+BELOW: Final = BOTTOM | ADAPTERS | SERVICES | {"quant", "reporting", "rest", "scanning", "settings"}
 ALLOWED: Final[dict[str, frozenset[str]]] = {
     "": frozenset(),
     "errors": frozenset(),

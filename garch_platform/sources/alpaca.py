@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from functools import cached_property
 from typing import Any, Final, Literal
 
 import polars as pl
-from pydantic import SecretStr
 
 from garch_platform.bars import Timeframe
 from garch_platform.errors import CalendarError, ConfigurationError, SourceError
-from garch_platform.rest.alpaca import ALPACA, AlpacaAccess, bar_pages, bar_query
+from garch_platform.rest.alpaca import AlpacaAccess, bar_pages, bar_query
 from garch_platform.rest.request_pace import RequestRefused
 from garch_platform.rest.symbol_chunks import ask_in_chunks
 from garch_platform.sessions import FIRST_DAY, TradingCalendar
@@ -48,20 +45,14 @@ class AlpacaSource:
     Args:
         calendar: sessions of the exchange.
         timeframe: length of the bars.
-        key: value of APCA_API_KEY_ID; None if it is not set, which is an error only when asking.
-        secret: value of APCA_API_SECRET_KEY.
+        access: to the server of market data.
         feed: ``iex`` (one exchange) or ``sip`` (all of them); the rows' feed.
         adjustment: ``raw``, ``split`` or ``all``.
         history_days: calendar days of a symbol's whole past, which is what a range from `FIRST_DAY` asks for.
-        url: scheme://host:port of another server; None = Alpaca's.
         page_limit: bars a page, all symbols together (at most 10,000).
         symbols_per_request: in one URL.
-        requests_per_minute: of the account; the server's own headers are heeded, too.
-        attempts: of each request.
         assets: gives the list of assets for `symbols` (`AlpacaAssets.listed`); None = only symbols that
             gave bars are known.
-        sleep: waits so many seconds.
-        now: the time, UTC.
 
     Raises:
         ConfigurationError: an argument is none of those allowed.
@@ -73,20 +64,14 @@ class AlpacaSource:
         self,
         calendar: TradingCalendar,
         timeframe: Timeframe,
-        key: SecretStr | None,
-        secret: SecretStr | None,
+        access: AlpacaAccess,
         *,
         feed: Literal["iex", "sip"] = "iex",
         adjustment: Literal["raw", "split", "all"] = "raw",
         history_days: int = 7,
-        url: str | None = None,
         page_limit: int = 10_000,
         symbols_per_request: int = 100,
-        requests_per_minute: int = 200,
-        attempts: int = 5,
         assets: Callable[[], pl.DataFrame] | None = None,
-        sleep: Callable[[float], None] = time.sleep,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         if feed not in ("iex", "sip"):
             raise ConfigurationError(f"alpaca.feed {feed!r} is not known; use iex or sip")
@@ -101,15 +86,7 @@ class AlpacaSource:
         self.history_days = history_days
         self.page_limit = page_limit
         self.symbols_per_request = symbols_per_request
-        self._access = AlpacaAccess(
-            key,
-            secret,
-            server=replace(ALPACA, url=url),
-            requests_per_minute=requests_per_minute,
-            attempts=attempts,
-            sleep=sleep,
-            now=now,
-        )
+        self._access = access
         self._assets = assets
         self._list: pl.DataFrame | None = None
         self._seen: set[str] = set()

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import replace
-from datetime import UTC, datetime
+from collections.abc import Mapping
 from typing import Any, Final
 
 import polars as pl
-from pydantic import SecretStr
 
 from garch_platform.errors import SourceError
-from garch_platform.rest.alpaca import ALPACA, AlpacaAccess
+from garch_platform.rest.alpaca import AlpacaAccess
 
 __all__ = ["ASSETS_SCHEMA", "AlpacaAssets"]
 
@@ -44,37 +40,12 @@ class AlpacaAssets:
     """The trading server's list of US equities, active and inactive.
 
     Args:
-        key: value of APCA_API_KEY_ID; None if it is not set, which is an error only when asking.
-        secret: value of APCA_API_SECRET_KEY.
+        access: to the trading server.
         paper: the credentials are those of a paper account.
-        url: scheme://host:port of another server; None = Alpaca's.
-        requests_per_minute: of the account.
-        attempts: of a request that fails by network, 429 or 5xx.
-        sleep: waits so many seconds.
-        now: the time, UTC.
     """
 
-    def __init__(
-        self,
-        key: SecretStr | None,
-        secret: SecretStr | None,
-        *,
-        paper: bool = True,
-        url: str | None = None,
-        requests_per_minute: int = 200,
-        attempts: int = 5,
-        sleep: Callable[[float], None] = time.sleep,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
-    ) -> None:
-        self._access = AlpacaAccess(
-            key,
-            secret,
-            server=replace(ALPACA, url=url),
-            requests_per_minute=requests_per_minute,
-            attempts=attempts,
-            sleep=sleep,
-            now=now,
-        )
+    def __init__(self, access: AlpacaAccess, *, paper: bool = True) -> None:
+        self._access = access
         self.paper = paper
 
     def listed(self) -> pl.DataFrame:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from garch_platform.bars import Timeframe
 from garch_platform.errors import ConfigurationError
-from garch_platform.settings import Secrets, Settings, load_secrets
+from garch_platform.rest.alpaca import ALPACA, AlpacaAccess
+from garch_platform.settings import Settings, load_secrets
 from garch_platform.sources import AlpacaAssets, AlpacaSource, YahooSource
 
 __all__ = ["alpaca_assets", "alpaca_source", "yahoo_source"]
@@ -16,34 +19,22 @@ def alpaca_source(settings: Settings, timeframe: Timeframe | None = None) -> Alp
     Raises:
         ConfigurationError: the credentials are not in the environment.
     """
-    secrets, alpaca = _credentials(), settings.alpaca
-    step = timeframe or settings.timeframe
+    alpaca, step = settings.alpaca, timeframe or settings.timeframe
     return AlpacaSource(
         settings.calendar,
         step,
-        secrets.apca_api_key_id,
-        secrets.apca_api_secret_key,
+        _access(settings, alpaca.data_url),
         feed=alpaca.feed,
         adjustment=alpaca.adjustment,
         history_days=alpaca.minute_days if step.minutes < 60 else alpaca.hourly_days,
-        url=alpaca.data_url,
         page_limit=alpaca.page_limit,
         symbols_per_request=alpaca.symbols_per_request,
-        requests_per_minute=alpaca.requests_per_minute,
-        attempts=alpaca.attempts,
     )
 
 
 def alpaca_assets(settings: Settings) -> AlpacaAssets:
     """Alpaca's list of assets. Errors as in `alpaca_source`."""
-    secrets = _credentials()
-    return AlpacaAssets(
-        secrets.apca_api_key_id,
-        secrets.apca_api_secret_key,
-        paper=settings.alpaca.paper,
-        url=settings.alpaca.trading_url,
-        attempts=settings.alpaca.attempts,
-    )
+    return AlpacaAssets(_access(settings, settings.alpaca.trading_url), paper=settings.alpaca.paper)
 
 
 def yahoo_source(settings: Settings, timeframe: Timeframe | None = None) -> YahooSource:
@@ -59,11 +50,17 @@ def yahoo_source(settings: Settings, timeframe: Timeframe | None = None) -> Yaho
     )
 
 
-def _credentials() -> Secrets:
+def _access(settings: Settings, url: str | None) -> AlpacaAccess:
     secrets = load_secrets()
     if missing := secrets.missing():
         raise ConfigurationError(
             f"Alpaca needs {' and '.join(missing)}; set them in the environment or in .env "
             "(the keys of a paper account will do)"
         )
-    return secrets
+    return AlpacaAccess(
+        secrets.apca_api_key_id,
+        secrets.apca_api_secret_key,
+        server=replace(ALPACA, url=url),
+        requests_per_minute=settings.alpaca.requests_per_minute,
+        attempts=settings.alpaca.attempts,
+    )

@@ -11,7 +11,7 @@ import json
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import groupby
@@ -21,7 +21,9 @@ from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import SecretStr
 
-__all__ = ["KEY", "SECRET", "AlpacaServer", "Answer", "Clock", "raw_bar", "serving"]
+from garch_platform.rest.alpaca import ALPACA, AlpacaAccess
+
+__all__ = ["KEY", "SECRET", "AlpacaServer", "Answer", "Clock", "access_to", "raw_bar", "serving"]
 
 KEY, SECRET = SecretStr("PKTESTKEY0123456789"), SecretStr("s3cr3t-that-nobody-may-see")
 
@@ -206,3 +208,17 @@ def serving(server: AlpacaServer) -> Iterator[AlpacaServer]:
         finally:
             listener.shutdown()
             thread.join()
+
+
+def access_to(
+    server: AlpacaServer,
+    clock: Clock,
+    *,
+    url: str | None = None,
+    key: SecretStr | None = KEY,
+    secret: SecretStr | None = SECRET,
+    **options: Any,
+) -> AlpacaAccess:
+    """Access to ``server`` (or to ``url``) in the time of ``clock``."""
+    asked = replace(ALPACA, url=url or server.url)
+    return AlpacaAccess(key, secret, server=asked, sleep=clock.sleep, now=clock.now, **options)

@@ -24,10 +24,10 @@ from garch_platform.sessions import FIRST_DAY, trading_calendar
 from garch_platform.sources import AlpacaSource, BarSource
 from garch_platform_tests.sources.alpaca_server import (
     KEY,
-    SECRET,
     AlpacaServer,
     Answer,
     Clock,
+    access_to,
     raw_bar,
     serving,
 )
@@ -36,6 +36,7 @@ CALENDAR = trading_calendar()
 DAY = date(2024, 3, 28)
 OPEN = datetime(2024, 3, 28, 13, 30, tzinfo=UTC)
 SYMBOLS = ["AAPL", "BRK.B", "MSFT"]
+ACCESS_OPTIONS = {"key", "secret", "url", "requests_per_minute", "attempts"}
 FIELDS = {
     "open": "o",
     "high": "h",
@@ -79,9 +80,9 @@ def no_sleep_of_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def source(server: AlpacaServer, clock: Clock, timeframe: str = "1Min", **changes: Any) -> AlpacaSource:
-    key, secret = changes.pop("key", KEY), changes.pop("secret", SECRET)
-    arguments = {"url": server.url, "sleep": clock.sleep, "now": clock.now} | changes
-    return AlpacaSource(CALENDAR, Timeframe.parse(timeframe), key, secret, **arguments)
+    of_access = {name: changes.pop(name) for name in ACCESS_OPTIONS & set(changes)}
+    access = access_to(server, clock, **of_access)
+    return AlpacaSource(CALENDAR, Timeframe.parse(timeframe), access, **changes)
 
 
 def held(server: AlpacaServer, timeframe: str = "1Min") -> pl.DataFrame:

@@ -9,8 +9,17 @@ from typing import Any
 import pytest
 
 from garch_platform.errors import SourceError
+from garch_platform.rest.alpaca import AlpacaAccess
 from garch_platform.sources import AlpacaAssets
-from garch_platform_tests.sources.alpaca_server import KEY, SECRET, AlpacaServer, Answer, Clock, serving
+from garch_platform_tests.sources.alpaca_server import (
+    KEY,
+    SECRET,
+    AlpacaServer,
+    Answer,
+    Clock,
+    access_to,
+    serving,
+)
 
 FLAGS = ("tradable", "shortable", "easy_to_borrow", "fractionable")
 
@@ -52,7 +61,7 @@ def server(clock: Clock) -> Iterator[AlpacaServer]:
 
 
 def assets(server: AlpacaServer, clock: Clock, **changes: Any) -> AlpacaAssets:
-    return AlpacaAssets(KEY, SECRET, url=server.url, sleep=clock.sleep, now=clock.now, **changes)
+    return AlpacaAssets(access_to(server, clock, **changes))
 
 
 def test_the_list_is_complete_and_says_what_may_be_traded(server: AlpacaServer, clock: Clock) -> None:
@@ -121,6 +130,6 @@ def test_paper_and_live_accounts_have_their_own_server() -> None:
     from alpaca.trading.client import TradingClient
 
     for paper, address in ((True, "https://paper-api.alpaca.markets"), (False, "https://api.alpaca.markets")):
-        source = AlpacaAssets(KEY, SECRET, paper=paper)
+        source = AlpacaAssets(AlpacaAccess(KEY, SECRET), paper=paper)
         opened = source._access.open(TradingClient, paper=source.paper)
         assert opened._base_url == address

@@ -14,7 +14,7 @@ from garch_platform.sources import AlpacaAssets
 from garch_platform.sources.alpaca_assets import ASSETS_SCHEMA
 from garch_platform.store.assets import AssetChanges, record_assets
 from garch_platform.store.database import Database
-from garch_platform_tests.sources.alpaca_server import KEY, SECRET, AlpacaServer, Clock, serving
+from garch_platform_tests.sources.alpaca_server import AlpacaServer, Clock, access_to, serving
 
 MONDAY = date(2024, 3, 25)
 TUESDAY, WEDNESDAY = MONDAY + timedelta(days=1), MONDAY + timedelta(days=2)
@@ -216,7 +216,7 @@ def test_what_the_broker_lists_is_what_is_recorded(database: Database) -> None:
     flags = dict.fromkeys(("tradable", "shortable", "easy_to_borrow", "fractionable"), True)
     held = [{"id": f"id-{name}", "symbol": name, **row, **flags} for name in SYMBOLS]
     with serving(AlpacaServer(assets=held)) as server:
-        source = AlpacaAssets(KEY, SECRET, url=server.url, sleep=clock.sleep, now=clock.now)
+        source = AlpacaAssets(access_to(server, clock))
         record_assets(database, source.listed(), MONDAY)
         held[2]["status"] = "inactive"
         assert record_assets(database, source.listed(), TUESDAY).delisted == ["GE"]
