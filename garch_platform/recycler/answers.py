@@ -1,7 +1,8 @@
 """Answers to plain HTTP: status, proxies and bars; and who may go on to a WebSocket.
 
-A request that carries an ``Origin`` comes from a web page in a browser, which may reach the loopback
-interface as well as its user: it is refused. Alpaca's own clients send none.
+A web page in a browser may reach the loopback interface as well as its user. Its requests are refused: they
+carry an ``Origin``, or, where its own name was made to point here, a ``Host`` that is not the server's.
+Alpaca's own clients send neither.
 """
 
 from __future__ import annotations
@@ -52,14 +53,21 @@ class Answers:
         replay: that gives bars and proxies.
         credentials: that a request must bring, but for the stream, which asks for them itself.
         status: of the server.
+        hosts: names by which the server may be called; None = any.
     """
 
     def __init__(
-        self, replay: Replay, credentials: Credentials, status: Callable[[], dict[str, Any]]
+        self,
+        replay: Replay,
+        credentials: Credentials,
+        status: Callable[[], dict[str, Any]],
+        *,
+        hosts: frozenset[str] | None = None,
     ) -> None:
         self._replay = replay
         self._credentials = credentials
         self._status = status
+        self._hosts = hosts
         self._readers = asyncio.Semaphore(READERS)
         self._stopping = asyncio.Event()
 
@@ -72,6 +80,9 @@ class Answers:
         path, query = urlsplit(request.path).path, urlsplit(request.path).query
         if "Origin" in request.headers:
             return _json(HTTPStatus.FORBIDDEN, {"message": "requests of web pages (Origin) are not served"})
+        if self._hosts is not None and _called(request.headers) not in self._hosts:
+            text = f"the server is not called so (Host); use {' or '.join(sorted(self._hosts))}"
+            return _json(HTTPStatus.FORBIDDEN, {"message": text})
         if path in STREAM_PATHS:
             return None
         bars = BARS_PATH.fullmatch(path)
@@ -124,6 +135,14 @@ class Answers:
         self._readers.release()
         if not reading.cancelled():
             reading.exception()
+
+
+def _called(headers: Headers) -> str | None:
+    """The name of ``Host``, without its port."""
+    try:
+        return urlsplit(f"//{','.join(headers.get_all('Host'))}").hostname
+    except ValueError:
+        return None
 
 
 def _json(status: HTTPStatus, content: object) -> Response:

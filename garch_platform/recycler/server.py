@@ -48,7 +48,7 @@ from garch_platform.recycler.outbox import (
 from garch_platform.recycler.replay import Replay
 from garch_platform.recycler.session import Credentials, Session
 from garch_platform.recycler.wire import codec_for, error
-from garch_platform.settings.live import Recycler, Secrets
+from garch_platform.settings.live import LOOPBACK, Recycler, Secrets
 
 __all__ = ["FEEDS", "RecyclerServer"]
 
@@ -137,7 +137,8 @@ class RecyclerServer:
         self._server: Server | None = None
         self._playing: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
-        self._answers = Answers(replay, self._credentials, self.status)
+        hosts = LOOPBACK if settings.is_loopback else None
+        self._answers = Answers(replay, self._credentials, self.status, hosts=hosts)
 
     @property
     def url(self) -> str:

@@ -22,11 +22,12 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from garch_platform.settings.sections import Section
 
-__all__ = ["Alpaca", "Faults", "Recycler", "Secrets", "Websocket", "Yahoo", "load_secrets"]
+__all__ = ["LOOPBACK", "Alpaca", "Faults", "Recycler", "Secrets", "Websocket", "Yahoo", "load_secrets"]
 
 RECYCLER_CREDENTIAL = "recycler"
 """Key and secret of a recycler that nobody but this machine can reach."""
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+"""Names of the interface that only this machine reaches."""
 
 
 def _names(value: object) -> object:

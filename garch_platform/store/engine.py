@@ -48,6 +48,18 @@ POSTGRESQL_STATES: Final = {
 """SQLSTATE codes (https://www.postgresql.org/docs/current/errcodes-appendix.html)."""
 
 
+POSTGRESQL_PATIENCE: Final = {
+    "connect_timeout": 10,
+    "tcp_user_timeout": 30_000,
+    "keepalives_idle": 15,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+}
+"""Seconds (``tcp_user_timeout``: ms) after which a server that is silent counts as away, which libpq would
+wait for by hours; the URL may say otherwise
+(https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS)."""
+
+
 class ForeignKeyMissing(StoreError):
     """A row refers to a symbol that the table `symbols` does not hold."""
 
@@ -76,7 +88,8 @@ def database_engine(url: str, *, busy_timeout: float) -> Engine:
         event.listen(engine, "begin", _begin_sqlite)
         return engine
     if backend == "postgresql":
-        engine = create_engine(parsed, pool_pre_ping=True)
+        patience = {name: value for name, value in POSTGRESQL_PATIENCE.items() if name not in parsed.query}
+        engine = create_engine(parsed, pool_pre_ping=True, connect_args=patience)
         event.listen(engine, "connect", _prepare_postgresql(busy_timeout))
         return engine
     raise StoreError(

@@ -398,3 +398,18 @@ def test_web_pages_are_not_let_in() -> None:
         assert server.status()["clients"] == 0
 
     run(scenario)
+
+
+def test_a_name_that_was_made_to_point_here_is_not_served() -> None:
+    """DNS rebinding: to the browser such a page is of the same origin, so it sends no Origin."""
+
+    async def scenario(server: RecyclerServer, _: ScriptedReplay) -> None:
+        async with httpx.AsyncClient(base_url=http(server), headers=HEADERS) as client:
+            for name in ("evil.example", f"evil.example:{server.port}", "", "127.0.0.1.evil.example", "[x"):
+                answer = await client.get("/recycler/status", headers={"Host": name})
+                assert answer.status_code == 403
+            for name in ("localhost", f"LOCALHOST:{server.port}", "127.0.0.1", f"[::1]:{server.port}"):
+                answer = await client.get("/recycler/status", headers={"Host": name})
+                assert answer.status_code == 200
+
+    run(scenario)

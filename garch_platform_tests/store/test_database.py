@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import multiprocessing
 import signal
+import socket
 import sqlite3
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
@@ -281,6 +282,13 @@ def test_unreachable_server_is_named_without_its_password() -> None:
     with pytest.raises(StoreError, match=r"someone:\*\*\*@127.0.0.1:1/") as caught:
         Database("postgresql://someone:sesame@127.0.0.1:1/garch").read_table("symbols")
     assert "sesame" not in str(caught.value)
+
+
+def test_server_that_never_answers_is_away_and_not_waited_for() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"postgresql://someone@127.0.0.1:{silent.getsockname()[1]}/garch"
+        with pytest.raises(StoreError, match="timeout expired"):
+            Database(f"{url}?connect_timeout=2").read_table("symbols")
 
 
 def test_other_dialects_are_refused() -> None:
