@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args, get_origin
 
 import pytest
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from garch_platform.errors import ConfigurationError
 from garch_platform.settings import Settings, config_folder, load_secrets, load_settings
+from garch_platform_tests import readme_tables
 
 COMMITTED = Path(__file__).resolve().parent.parent / "config"
 
@@ -237,6 +241,29 @@ def test_base_names_every_setting_and_the_example_every_secret() -> None:
     assert {"POSTGRES_PASSWORD", "DAGSTER_POSTGRES_URL", "GARCH_STORAGE__DATABASE_URL"} <= {
         line.removeprefix("# ").partition("=")[0] for line in example.splitlines()
     }
+
+
+def choices(section: type[BaseModel], path: str = "") -> Iterator[tuple[str, set[str]]]:
+    """Every setting that takes one of a few words: its dotted name, and the words."""
+    for name, field in section.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from choices(kind, f"{path}{name}.")
+        elif get_origin(kind) is not dict:
+            kinds = (kind, *get_args(kind))
+            words = {word for one in kinds for word in get_args(one) if isinstance(word, str)}
+            yield f"{path}{name}", words
+
+
+def test_base_says_every_word_that_a_setting_takes() -> None:
+    told = {name: f"{default} {meaning}" for name, default, meaning in readme_tables.settings()}
+    untold = [
+        (name, word)
+        for name, words in choices(Settings)
+        for word in sorted(words)
+        if not re.search(rf"\b{word}\b", told[name])
+    ]
+    assert untold == []
 
 
 class TestLiveEdge:
