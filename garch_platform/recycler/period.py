@@ -70,7 +70,6 @@ class Chunk:
     def __init__(self, view: View, period: Period, frame: pl.DataFrame) -> None:
         self.view = view
         self.period = period
-        self.bar_count = len(frame)
         stamps = frame["timestamp"].to_physical().to_numpy()
         starts = np.flatnonzero(np.diff(stamps, prepend=stamps[:1] - 1))
         ticks = frame[starts]

@@ -287,10 +287,6 @@ class StreamClient:
         self._report(metrics, is_running=False)
         logger.info("the stream client ended: %s", self.counts)
 
-    def _look_at_spool(self) -> None:
-        self.spool.recall()
-        self._stored.look_at(self.spool)
-
     def _resumed(self, last: Mapping[str, int]) -> None:
         """The writer has read what is stored."""
         if not self.endpoint.is_recycler:
