@@ -90,6 +90,7 @@ class Faults(Section):
     delay_seconds: NonNegativeFloat
     duplicate: float = Field(ge=0, le=1)
     out_of_order: float = Field(ge=0, le=1)
+    revise: float = Field(ge=0, le=1)
     malformed: float = Field(ge=0, le=1)
     disconnect_after: PositiveInt | None
     mute_after: PositiveInt | None
