@@ -7,15 +7,16 @@ exchange session that the bar belongs to. Fields that a source does not have are
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
 import polars as pl
 
-from garch_platform.errors import ConfigurationError
+from garch_platform.errors import ConfigurationError, SymbolError
 
-__all__ = ["BAR_KEY", "BAR_SCHEMA", "TIMEFRAMES", "UTC_TIMESTAMP", "Timeframe"]
+__all__ = ["BAR_KEY", "BAR_SCHEMA", "TIMEFRAMES", "UTC_TIMESTAMP", "Timeframe", "validate_symbol"]
 
 UTC_TIMESTAMP: Final = pl.Datetime("us", "UTC")
 
@@ -46,6 +47,8 @@ share) take effect at that bar and stand beside raw prices; they are null where 
 """
 
 BAR_KEY: Final = ("symbol", "timeframe", "timestamp", "feed")
+
+SYMBOL: Final = re.compile(r"\^?[A-Z][A-Z0-9.\-]{0,14}")
 
 
 @dataclass(frozen=True)
@@ -84,3 +87,18 @@ TIMEFRAMES: Final[dict[str, Timeframe]] = {
     "1Hour": Timeframe("1Hour", timedelta(hours=1)),
     "1Day": Timeframe("1Day", timedelta(days=1)),
 }
+
+
+def validate_symbol(symbol: object) -> str:
+    """Return ``symbol`` if it is well formed, such as ``AAPL``, ``BRK.B`` or ``^GSPC``; else `SymbolError`."""
+    if not isinstance(symbol, str):
+        raise SymbolError(f"symbol {symbol!r} is no text; put it in quotes in the registry")
+    if SYMBOL.fullmatch(symbol):
+        return symbol
+    better = symbol.strip().upper()
+    remedy = (
+        f"write {better}"
+        if SYMBOL.fullmatch(better)
+        else "use a capital letter, then up to 14 of A-Z 0-9 . - (an index starts with ^)"
+    )
+    raise SymbolError(f"symbol {symbol!r} is malformed; {remedy}")

@@ -21,7 +21,6 @@ from __future__ import annotations
 import difflib
 import errno
 import os
-import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,9 +36,10 @@ from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
+from garch_platform.bars import validate_symbol
 from garch_platform.errors import ConfigurationError, StoreError, StoreFull, SymbolError
 
-__all__ = ["REGISTRY_SCHEMA", "SymbolRegistry", "validate_symbol"]
+__all__ = ["REGISTRY_SCHEMA", "SymbolRegistry"]
 
 REGISTRY_SCHEMA: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
     "symbol": pl.String,
@@ -49,24 +49,8 @@ REGISTRY_SCHEMA: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
     "retired": pl.Date,
 }
 
-SYMBOL: Final = re.compile(r"\^?[A-Z][A-Z0-9.\-]{0,14}")
 YAML_WORDS: Final = frozenset({"Y", "N", "ON", "OFF", "NO", "YES", "TRUE", "FALSE", "NULL"})
 """Symbols that some YAML readers take for a boolean or null; they are written in quotes."""
-
-
-def validate_symbol(symbol: object) -> str:
-    """Return ``symbol`` if it is well formed, such as ``AAPL``, ``BRK.B`` or ``^GSPC``; else `SymbolError`."""
-    if not isinstance(symbol, str):
-        raise SymbolError(f"symbol {symbol!r} is no text; put it in quotes in the registry")
-    if SYMBOL.fullmatch(symbol):
-        return symbol
-    better = symbol.strip().upper()
-    remedy = (
-        f"write {better}"
-        if SYMBOL.fullmatch(better)
-        else "use a capital letter, then up to 14 of A-Z 0-9 . - (an index starts with ^)"
-    )
-    raise SymbolError(f"symbol {symbol!r} is malformed; {remedy}")
 
 
 class SymbolRegistry:
@@ -125,11 +109,29 @@ class SymbolRegistry:
     def retire(self, symbol: str, on: date) -> None:
         """Note that ``symbol`` stops trading ``on`` that day; `SymbolError` if unknown."""
         with self._changing() as symbols:
-            self._require_known(symbol, symbols)
-            if symbols[symbol] is None:
-                symbols[symbol] = CommentedMap()
-            symbols[symbol].pop("retired", None)
-            symbols[symbol].insert(0, "retired", on)
+            self._retire(symbols, symbol, on)
+
+    def rename(self, symbol: str, new: str, on: date) -> None:
+        """Retire ``symbol`` and register ``new`` (or let it return) with its fields, in one step.
+
+        Raises:
+            SymbolError: ``symbol`` is unknown, or ``new`` is malformed.
+        """
+        validate_symbol(new)
+        with self._changing() as symbols:
+            self._retire(symbols, symbol, on)
+            like = {key: value for key, value in symbols[symbol].items() if key != "retired"}
+            if new not in symbols:
+                symbols[_key(new)] = _entry(like)
+            elif symbols[new] is not None:
+                symbols[new].pop("retired", None)
+
+    def _retire(self, symbols: CommentedMap, symbol: str, on: date) -> None:
+        self._require_known(symbol, symbols)
+        if symbols[symbol] is None:
+            symbols[symbol] = CommentedMap()
+        symbols[symbol].pop("retired", None)
+        symbols[symbol].insert(0, "retired", on)
 
     def write_new(self, frame: pl.DataFrame) -> None:
         """Write a registry that does not exist yet.

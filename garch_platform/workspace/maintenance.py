@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
-from typing import Any
 
 import polars as pl
 
@@ -13,7 +11,7 @@ from garch_platform.errors import DataError
 from garch_platform.store.assets import AssetChanges, record_assets
 from garch_platform.workspace import Workspace
 
-__all__ = ["Maintained", "maintain_symbols"]
+__all__ = ["Maintained", "maintain_symbols", "recorded_renames"]
 
 FEW, SHARE = 3, 0.1
 """Registered symbols, and the share of them, that may be delisted between two looks and be believed."""
@@ -27,6 +25,8 @@ class Maintained:
         changes: against the list before.
         retired: registered symbols that were delisted.
         renamed: registered symbols by the name that they have now.
+        passed_on: those of them whose old name another asset bears now. It is retired: what is stored under
+            it is not that asset's.
         returned: symbols that were retired so and are listed again.
         untradable: symbols that stay registered and may not be traded at present.
     """
@@ -34,6 +34,7 @@ class Maintained:
     changes: AssetChanges
     retired: list[str]
     renamed: dict[str, str]
+    passed_on: list[str]
     returned: list[str]
     untradable: list[str]
 
@@ -43,8 +44,9 @@ def maintain_symbols(workspace: Workspace, assets: pl.DataFrame, today: date) ->
 
     A registered symbol that was delisted is retired as of the day on which that was seen, and returns when
     the broker lists it again. One that was renamed is retired, and its new name registered with the same
-    sector and asset class. Symbols that the broker never listed stay as they are. What to do follows from
-    what is recorded, so that a run which was interrupted is completed by the next.
+    sector and asset class, also where another asset has taken the old name over. Symbols that the broker
+    never listed stay as they are. What to do follows from what is recorded, so that a run which was
+    interrupted is completed by the next.
 
     Raises:
         DataError: the list is empty or implausibly short, or would retire more registered symbols at once
@@ -53,11 +55,16 @@ def maintain_symbols(workspace: Workspace, assets: pl.DataFrame, today: date) ->
     changes = record_assets(workspace.database, assets, today)
     recorded = workspace.database.read_table("broker_assets")
     active = set(recorded.filter(pl.col("status") == "active")["symbol"])
-    registered = workspace.registry.entries().filter(pl.col("retired").is_null())
-    followed = {row["symbol"]: row for row in registered.iter_rows(named=True)}
+    entries = workspace.registry.entries()
+    registered = set(entries["symbol"])
+    current = entries.filter(pl.col("retired").is_null())
+    followed = {row["symbol"]: row for row in current.iter_rows(named=True)}
     left = set(followed) - active
     delisted = dict(recorded.drop_nulls("delisted_on").select("symbol", "delisted_on").iter_rows())
-    renamed = {old: new for old, new in _renames(workspace).items() if old in left and new in active}
+    recorded_names = recorded_renames(workspace)
+    renames = {old: new for old, new in recorded_names.items() if old in followed and new in active}
+    passed_on = sorted(old for old, new in renames.items() if old in active and new not in registered)
+    renamed = {old: new for old, new in renames.items() if old in left or old in passed_on}
     retired = sorted((left & set(delisted)) - set(renamed))
     if len(retired) > max(FEW, SHARE * len(followed)):
         raise DataError(
@@ -67,13 +74,15 @@ def maintain_symbols(workspace: Workspace, assets: pl.DataFrame, today: date) ->
     returned = _returned(workspace, active)
     for symbol in returned:
         workspace.registry.add(symbol)
-    for symbol in (*retired, *renamed):
-        workspace.registry.retire(symbol, delisted.get(symbol, today))
+    for symbol in retired:
+        workspace.registry.retire(symbol, delisted[symbol])
     for old, new in renamed.items():
-        if new not in followed:
-            _register(workspace, new, followed[old])
+        if new not in registered or recorded_names.get(new) == old:
+            workspace.registry.rename(old, new, today)
+        else:
+            workspace.registry.retire(old, today)
     barred = set(assets.filter(~pl.col("is_tradable"), pl.col("status") == "active")["symbol"])
-    return Maintained(changes, retired, renamed, returned, sorted(barred & set(followed)))
+    return Maintained(changes, retired, renamed, passed_on, returned, sorted(barred & set(followed)))
 
 
 def _returned(workspace: Workspace, active: set[str]) -> list[str]:
@@ -84,13 +93,7 @@ def _returned(workspace: Workspace, active: set[str]) -> list[str]:
     return [symbol for symbol, on in entries.iter_rows() if symbol in active and (symbol, on) in delisted]
 
 
-def _renames(workspace: Workspace) -> dict[str, str]:
+def recorded_renames(workspace: Workspace) -> dict[str, str]:
     """Every recorded rename: old symbol and new, the latest of each."""
     events = workspace.database.read_table("symbol_events", event=["renamed"]).sort("event_date")
     return {row["symbol"]: row["detail"].rpartition(" ")[2] for row in events.iter_rows(named=True)}
-
-
-def _register(workspace: Workspace, symbol: str, like: Mapping[str, Any]) -> None:
-    workspace.registry.add(
-        symbol, name=like["name"], sector=like["sector"], asset_class=like["asset_class"] or "equity"
-    )

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import polars as pl
 
+from garch_platform.bars import validate_symbol
 from garch_platform.errors import SymbolError
 from garch_platform.settings import ALL_SYMBOLS
 from garch_platform.sources.directory import SECTORS
-from garch_platform.store.registry import validate_symbol
 from garch_platform.workspace import Workspace
 
 __all__ = ["register", "unranked"]

@@ -16,7 +16,7 @@ from sqlalchemy import select
 from garch_platform.bars import BAR_SCHEMA
 from garch_platform.errors import CalendarError, ConfigurationError, GarchPlatformError
 from garch_platform.quant.bar_quality import BarQuality, check_bars
-from garch_platform.quant.resampling import resample_closes
+from garch_platform.quant.resampling import bucket_start, resample_closes
 from garch_platform.sessions import FIRST_DAY, TradingCalendar
 from garch_platform.settings import ALL_SYMBOLS, Settings
 from garch_platform.sources import (
@@ -33,7 +33,7 @@ from garch_platform.store.lake import Lake
 from garch_platform.store.registry import SymbolRegistry
 from garch_platform.store.schema import METADATA
 from garch_platform.store.symbols import SymbolChanges, sync_symbols
-from garch_platform.workspace.promotion import in_sessions, promoted_rows
+from garch_platform.workspace.promotion import in_sessions, live_timeframe, promoted_rows
 from garch_platform.workspace.vendors import alpaca_source, yahoo_source
 
 __all__ = ["Workspace"]
@@ -195,8 +195,9 @@ class Workspace:
     def fetch(self, symbols: Sequence[str], start: date, end: date) -> pl.DataFrame:
         """Candidate bars of the sessions ``start`` to ``end``: the source's and promoted live ones.
 
-        Where both have a bar, the source's wins; of two live feeds the last by name (sip before iex).
-        Recycled and proxied bars are never promoted.
+        Live minutes become bars of the workspace's length with `at_timeframe`. Where the source has such a bar,
+        it wins; of two live feeds the last by name (sip before iex). Recycled and proxied bars and those of the
+        test feed are never promoted.
 
         Raises:
             CalendarError: the session ``end`` has not closed yet, so that its bars cannot be complete.
@@ -205,16 +206,28 @@ class Workspace:
         if end > closed:
             raise CalendarError(f"the session {end} has not closed yet; the last closed session is {closed}")
         bars = self.source.fetch(symbols, start, end)
-        live = self._live_bars(symbols, start, end)
-        return pl.concat([live.join(bars, on=["symbol", "timeframe", "timestamp"], how="anti"), bars])
+        if self._has_alpacas_hours():
+            return bars
+        step = self.settings.timeframe
+        taken = bars.join(self.calendar.schedule, on="session_date").select(
+            "symbol", bar_start=bucket_start(step.minutes)
+        )
+        live = self._live_bars(symbols, start, end).join(taken, on=["symbol", "bar_start"], how="anti")
+        return pl.concat([live.select(bars.columns), bars])
+
+    def _has_alpacas_hours(self) -> bool:
+        """Alpaca's hours begin on the hour; those made of minutes begin at the open and would overlap them."""
+        return self.settings.universe.source == "alpaca" and self.settings.timeframe.minutes == 60
 
     def _live_bars(self, symbols: Sequence[str], start: date, end: date) -> pl.DataFrame:
-        step = self.settings.timeframe
+        """Live bars that research may use, and ``bar_start``: of the workspace's bar that they belong to."""
+        wanted = self.settings.timeframe
+        step = live_timeframe(wanted)
         live = METADATA.tables["market_data"].c
         margin = timedelta(days=1)
         rows = self.database.read(
             select(*live).where(
-                *promoted_rows(step),
+                *promoted_rows(wanted),
                 live.symbol.in_(symbols),
                 live.timestamp >= datetime.combine(start, time(), UTC) - margin,
                 live.timestamp < datetime.combine(end, time(), UTC) + 2 * margin,
@@ -226,15 +239,17 @@ class Workspace:
         actions = self.database.read_table("corporate_actions", symbol=list(symbols)).filter(
             pl.col("ex_date").is_between(start, end)
         )
+        best_feed = pl.col("feed").max().over("symbol", "bar_start")
         return (
             apply_actions(bars, actions)
             .with_columns(
+                bar_start=bucket_start(wanted.minutes),
                 available_at=pl.min_horizontal(pl.col("timestamp") + step.duration, "close_at"),
                 adjustment=pl.lit("raw"),
             )
-            .select(pl.col(name).cast(dtype) for name, dtype in BAR_SCHEMA.items())
-            .sort("feed", "timestamp")
-            .unique(["symbol", "timestamp"], keep="last", maintain_order=True)
+            .filter(pl.col("feed") == best_feed)
+            .select(*(pl.col(name).cast(dtype) for name, dtype in BAR_SCHEMA.items()), "bar_start")
+            .sort("symbol", "timestamp")
         )
 
     def check(self, candidates: pl.DataFrame, *, now: datetime | None = None) -> BarQuality:

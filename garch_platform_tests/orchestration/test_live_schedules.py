@@ -114,8 +114,8 @@ class TestPromotion:
 
     @pytest.mark.parametrize(
         "changes",
-        [{"data_source": "recycled"}, {"is_proxy": True}, {"timeframe": "1Day"}],
-        ids=["recycled", "proxy", "other length"],
+        [{"data_source": "recycled"}, {"is_proxy": True}, {"timeframe": "1Day"}, {"feed": "test"}],
+        ids=["recycled", "proxy", "other length", "test feed"],
     )
     def test_bars_that_research_may_not_use_promote_nothing(
         self, edge: Edge, changes: dict[str, Any]
@@ -135,6 +135,32 @@ class TestPromotion:
         assert bool(edge.look("new_bars_sensor").run_requests) is promoted
         bars = edge.workspace.fetch(["AAA"], THURSDAY, THURSDAY)
         assert bars["close"].to_list() == ([99.5] if promoted else [])
+
+    def test_live_minutes_become_bars_of_the_workspaces_length(self, tmp_path: Path) -> None:
+        """Of the better feed, and none where the source has the bar."""
+        edge = Edge(tmp_path, timeframe="5Min")
+        held = {"symbol": ["AAA"], "timestamp": [local(THURSDAY, "09:35")], "close": [70.0]}
+        write_inbox(tmp_path, pl.DataFrame(held))
+        for minute, close, feed in (
+            ("09:30", 1.0, "iex"),
+            ("09:31", 2.0, "sip"),
+            ("09:33", 4.0, "sip"),
+            ("09:36", 5.0, "iex"),
+            ("15:59", 6.0, "iex"),
+        ):
+            ends = {"open": close, "high": close, "low": close, "close": close}
+            edge.arrive(local(THURSDAY, minute), feed=feed, **ends)
+        edge.now = local(THURSDAY, "16:30")
+        assert edge.tick("promotion_schedule", local(THURSDAY, "16:15")).run_requests
+        workspace = edge.workspace
+        found = workspace.check(workspace.fetch(["AAA"], THURSDAY, THURSDAY))
+        bars = workspace.at_timeframe(found.accepted)
+        columns = ("timestamp", "timeframe", "open", "close", "volume", "feed")
+        assert bars.select(columns).rows() == [
+            (local(THURSDAY, "09:30").astimezone(UTC), "5Min", 2.0, 4.0, 20.0, "sip"),
+            (local(THURSDAY, "09:35").astimezone(UTC), "5Min", None, 70.0, None, "file"),
+            (local(THURSDAY, "15:55").astimezone(UTC), "5Min", 6.0, 6.0, 10.0, "iex"),
+        ]
 
     def test_promoted_bars_carry_the_splits_of_their_day(self, edge: Edge) -> None:
         edge.arrive(local(THURSDAY, "09:30"))

@@ -76,6 +76,28 @@ def test_renamed_symbol_continues_under_its_new_name_with_its_sector(workspace: 
     assert maintain_symbols(workspace, listed("AAA", "BETA", "CCC"), THIRD).renamed == {}
 
 
+def test_name_that_another_asset_took_over_is_retired_and_the_company_continues_under_its_new_name(
+    workspace: Workspace,
+) -> None:
+    """AAA becomes BBB on the day on which BBB becomes WWW: what is stored under BBB is WWW's past."""
+    swapped = listed("BBB", "WWW", "CCC").with_columns(asset_id=pl.Series(["id-A", "id-B", "id-C"]))
+    done = maintain_symbols(workspace, swapped, SECOND)
+    assert (done.renamed, done.passed_on) == ({"AAA": "BBB", "BBB": "WWW"}, ["BBB"])
+    expected = {"AAA": SECOND, "BBB": SECOND, "CCC": None, "LOCAL": None, "WWW": None}
+    assert registered(workspace) == expected
+    entries = {row["symbol"]: row for row in workspace.registry.entries().iter_rows(named=True)}
+    assert entries["WWW"]["sector"] == "healthcare"
+    again = maintain_symbols(workspace, swapped, THIRD)
+    assert (again.renamed, again.passed_on, again.retired) == ({}, [], [])
+    assert registered(workspace) == expected
+
+
+def test_symbol_that_is_renamed_back_returns(workspace: Workspace) -> None:
+    maintain_symbols(workspace, listed("AAA", "BETA", "CCC"), SECOND)
+    assert maintain_symbols(workspace, listed("AAA", "BBB", "CCC"), THIRD).renamed == {"BETA": "BBB"}
+    assert registered(workspace) == {"AAA": None, "BBB": None, "CCC": None, "LOCAL": None, "BETA": THIRD}
+
+
 def test_run_that_died_between_record_and_registry_is_completed_by_the_next(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from garch_platform.bars import validate_symbol
 from garch_platform.errors import ConfigurationError, DataError, StoreError, SymbolError
 from garch_platform.store import Database, SymbolRegistry, sync_symbols
-from garch_platform.store.registry import REGISTRY_SCHEMA, validate_symbol
+from garch_platform.store.registry import REGISTRY_SCHEMA
 from garch_platform_tests.store import writers
 from garch_platform_tests.store.conftest import Together
 

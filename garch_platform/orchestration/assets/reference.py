@@ -55,11 +55,11 @@ def company_info(
 
 
 def corporate_actions(workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult[None]:
-    """Splits and cash dividends of the followed symbols, as Alpaca announces them."""
-    days = workspace.calendar.last_closed(datetime.now(UTC))
+    """Splits and cash dividends of the followed symbols, as Alpaca announces them; today's ex-dates included."""
+    today = datetime.now(workspace.calendar.timezone).date()
     source = alpaca_source(workspace.settings)
     symbols = workspace.symbols().filter("is_active")["symbol"].to_list()
-    actions = source.actions(symbols, workspace.settings.trading_days.start, days)
+    actions = source.actions(symbols, workspace.settings.trading_days.start, today)
     workspace.database.upsert("corporate_actions", actions)
     counts = dict(actions["action"].value_counts().iter_rows())
     return dg.MaterializeResult(
@@ -82,6 +82,7 @@ def broker_assets(workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResul
             "renamed": len(done.changes.renamed),
             "retired_here": done.retired,
             "renamed_here": done.renamed,
+            "passed_on_here": done.passed_on,
             "returned_here": done.returned,
             "untradable_here": done.untradable,
         }
