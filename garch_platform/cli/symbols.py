@@ -109,9 +109,15 @@ def symbols_sync() -> None:
 
 
 def _follow(symbols: list[str]) -> None:
+    from garch_platform.stream.status import read_status
     from garch_platform.workspace.live_symbols import follow_only
     from garch_platform.workspace.live_tables import edge_table
 
     workspace = open_workspace()
     follow_only(workspace, symbols)
     show(edge_table(open_workspace()))
+    status = read_status(workspace.settings.workspace)
+    if status is not None and status.is_running:
+        say(
+            f"[yellow]note[/] the stream client runs as process {status.pid}: it follows them when started again"
+        )

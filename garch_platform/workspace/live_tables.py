@@ -46,11 +46,12 @@ def edge_table(workspace: Workspace) -> Table:
         proxies = stand_ins(workspace, symbols)
         served = [f"{symbol} by {proxy}" for symbol, proxy in proxies.items() if proxy]
         silent = [symbol for symbol, proxy in proxies.items() if not proxy]
-        table.add_row(
-            "proxies", _names(served) if served else "none are needed: every symbol has bars of its own"
-        )
+        unneeded = "none are needed: every symbol has bars of its own"
+        table.add_row("proxies", _names(served) if served else "none" if silent else unneeded)
         if silent:
-            table.add_row("silent", f"{_names(silent)}: no bars, and no proxy that has any")
+            table.add_row(
+                "silent", f"{_names(silent)}: the recycler does not serve them, nor a proxy with bars"
+            )
     return table
 
 
@@ -58,11 +59,11 @@ def replay_text(recycler: Recycler) -> str:
     """Mode, passes and speed of a replay in words."""
     passes = {-1: "for ever", 1: "once"}.get(recycler.loop_count, f"{recycler.loop_count} times")
     days = recycler.date_range
-    what = {
-        "loop": f"loop {passes}",
-        "date_range": f"{days.start_date} to {days.end_date}",
-        "single_pass": "single pass",
-    }[recycler.replay_mode]
+    what = {"loop": f"loop {passes}", "date_range": "once", "single_pass": "single pass"}[
+        recycler.replay_mode
+    ]
+    if days.start_date or days.end_date:
+        what += f" over {days.start_date or 'the first session'} to {days.end_date or 'the last'}"
     speed = "as fast as clients take it" if recycler.replay_speed == "max" else f"{recycler.replay_speed:g}x"
     return f"{what}, {speed}, {recycler.clock} clock"
 

@@ -204,11 +204,37 @@ class TestSymbols:
         launcher.workspace.registry.retire("BBB", date(2024, 3, 1))
         launcher.workspace.sync_symbols(datetime(2024, 3, 11, tzinfo=UTC))
         assert followed_symbols(launcher.workspace) == ["AAA", "CCC", "DDD"]
-        with pytest.raises(SymbolError, match=r"cannot follow BBB, XYZ, not active in this workspace"):
+        with pytest.raises(SymbolError, match=r"cannot follow XYZ, which this workspace never had"):
             followed_symbols(launcher.workspace, ["AAA", "BBB", "XYZ"])
+        with pytest.raises(SymbolError, match="BBB stopped trading"):
+            followed_symbols(launcher.workspace, ["AAA", "BBB"])
+
+    def test_a_retirement_does_not_end_the_feed_of_the_others(
+        self, launcher: Launcher, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """BBB is delisted, CCC continues as DDD: the setting still names both."""
+        follow_only(launcher.workspace, ["AAA", "BBB", "CCC"])
+        for symbol in ("BBB", "CCC"):
+            launcher.workspace.registry.retire(symbol, date(2024, 3, 1))
+        launcher.workspace.sync_symbols(datetime(2024, 3, 11, tzinfo=UTC))
+        renamed = {"event_date": date(2024, 3, 1), "event": "renamed", "detail": "CCC → DDD"}
+        launcher.workspace.database.insert_missing(
+            "symbol_events", pl.DataFrame([{"symbol": "CCC", "data_source": "alpaca", **renamed}])
+        )
+        opened = Workspace(load_settings(launcher.workspace.settings.workspace))
+        assert followed_symbols(opened) == ["AAA", "DDD"]
+        assert "not followed any more: BBB, retired" in caplog.text
+        assert trial_symbols(opened) == ["AAA"]
 
     def test_proxies_stand_in_for_symbols_without_bars_only(self, launcher: Launcher) -> None:
         assert stand_ins(launcher.workspace, ["AAA", "DDD"]) == {"DDD": "AAA"}
+
+    def test_what_the_recycler_does_not_serve_is_silent(self, launcher: Launcher) -> None:
+        served = {"symbols": ["AAA", "DDD"], "date_range": {"start_date": None, "end_date": date(2024, 1, 2)}}
+        changes = with_recycler(launcher.workspace.settings, {"symbols": served["symbols"]})
+        assert stand_ins(Workspace(changes), ["AAA", "BBB", "DDD"]) == {"BBB": None, "DDD": "AAA"}
+        before = with_recycler(launcher.workspace.settings, served)
+        assert stand_ins(Workspace(before), ["AAA", "DDD"]) == {"AAA": None, "DDD": None}
 
     def test_choice_is_written_beside_the_other_settings(self, launcher: Launcher) -> None:
         folder = launcher.workspace.settings.workspace
@@ -228,7 +254,12 @@ class TestSymbols:
         with pytest.raises(SymbolError, match="cannot follow XYZ"):
             follow_only(launcher.workspace, ["AAA", "XYZ"])
         monkeypatch.setenv("GARCH_WEBSOCKET__SYMBOLS", "BBB")
-        with pytest.raises(ConfigurationError, match="GARCH_WEBSOCKET__SYMBOLS is set and wins"):
+        with pytest.raises(ConfigurationError, match="GARCH_WEBSOCKET__SYMBOLS is set in the environment"):
+            follow_only(launcher.workspace, ["AAA"])
+        monkeypatch.delenv("GARCH_WEBSOCKET__SYMBOLS")
+        monkeypatch.chdir(path.parent)
+        (path.parent / ".env").write_text("GARCH_WEBSOCKET__SYMBOLS=BBB\n", "utf-8")
+        with pytest.raises(ConfigurationError, match=r"or in \.env and wins"):
             follow_only(launcher.workspace, ["AAA"])
         assert path.read_text() == before
 
