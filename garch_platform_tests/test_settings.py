@@ -290,6 +290,15 @@ class TestLiveEdge:
             ),
             ("recycler__clock", "utc", "Input should be 'live' or 'historical'"),
             ("recycler__session_gaps", "yes", "Input should be 'skip' or 'keep'"),
+            ("symbols", "aapl,MSFT", "symbol 'aapl' is malformed; write AAPL"),
+            ("symbols", "*,MSFT", "symbol '*' is malformed"),
+            ("recycler__symbols", "sim01", "symbol 'sim01' is malformed; write SIM01"),
+            ("recycler__default_proxy", "spy", "symbol 'spy' is malformed; write SPY"),
+            ("recycler__proxies", '{"PDFS": "aapl"}', "symbol 'aapl' is malformed; write AAPL"),
+            ("url", "foo", "url 'foo' is no stream of feed iex; write wss://host/v2/iex"),
+            ("url", "http://localhost/v2/iex", "is no stream of feed iex"),
+            ("url", "ws://10.0.0.9/v2/iex", "ws:// on the loopback interface only"),
+            ("url", "wss://stream.example/v2/sip", "no stream of feed iex; write wss://host/v2/iex"),
             ("recycler__tls_key", "key.pem", "tls_certificate and tls_key belong together"),
             ("recycler__faults__drop", "1.5", "less than or equal to 1"),
         ],
@@ -301,6 +310,19 @@ class TestLiveEdge:
         with pytest.raises(ConfigurationError) as refused:
             load_settings()
         assert message in str(refused.value)
+
+    def test_a_star_stands_for_all(self) -> None:
+        websocket = load_settings(websocket={"symbols": ["*"], "recycler": {"symbols": "*"}}).websocket
+        assert (websocket.symbols, websocket.recycler.symbols) == ([], [])
+
+    @pytest.mark.parametrize("url", ["wss://stream.example:8443/v2/sip", "ws://127.0.0.1:9/v2/sip"])
+    def test_stream_of_another_server(self, url: str) -> None:
+        assert load_settings(websocket={"url": url, "feed": "sip"}).websocket.url == url
+
+    def test_empty_credential_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("GARCH_RECYCLER_SECRET", "")
+        with pytest.raises(ConfigurationError, match="GARCH_RECYCLER_SECRET is set and empty"):
+            load_secrets()
 
     def test_date_range_needs_its_dates_in_order(self) -> None:
         recycler = {"replay_mode": "date_range", "date_range": {"start_date": "2018-03-02", "end_date": None}}

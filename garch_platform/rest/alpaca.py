@@ -45,6 +45,7 @@ class Server:
         name: of the server.
         variables: of the environment that hold key and secret.
         remedy: where it does not accept them, besides another look at the variables.
+        feed_setting: that says which feed is asked for.
         url: scheme, host and port; None = Alpaca's own.
         tls: what checks its certificate; None = the usual check.
         is_remote: whether the environment's proxies are used.
@@ -53,6 +54,7 @@ class Server:
     name: str
     variables: tuple[str, str]
     remedy: str
+    feed_setting: str = "alpaca.feed"
     url: str | None = None
     tls: ssl.SSLContext | None = None
     is_remote: bool = True
@@ -159,8 +161,8 @@ class AlpacaAccess:
         said = self._said(body)
         if status == 403 and "subscription" in said.lower():
             return SourceError(
-                f"{self.server.name}: {said}; the account's plan lacks this feed for this time (alpaca.feed: sip "
-                "within the last 15 minutes needs a paid plan); set alpaca.feed: iex, or ask for older bars"
+                f"{self.server.name}: {said}; the account's plan lacks this feed for this time (sip within the last "
+                f"15 minutes needs a paid plan); set {self.server.feed_setting}: iex, or ask for older bars"
             )
         if status in (401, 403):
             return SourceError(

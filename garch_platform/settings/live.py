@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     Field,
     NonNegativeFloat,
@@ -20,6 +21,8 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from garch_platform.bars import validate_symbol
+from garch_platform.errors import ConfigurationError, SymbolError
 from garch_platform.settings.sections import Section
 
 __all__ = ["LOOPBACK", "Alpaca", "Faults", "Recycler", "Secrets", "Websocket", "Yahoo", "load_secrets"]
@@ -39,8 +42,21 @@ def _names(value: object) -> object:
     return [name.strip() for name in value.split(",") if name.strip()]
 
 
+def _well_formed(names: list[str]) -> list[str]:
+    """Each a symbol; ``*`` alone is all of them, as the empty list."""
+    return [] if names == ["*"] else [_symbol(name) for name in names]
+
+
+def _symbol(name: str) -> str:
+    try:
+        return validate_symbol(name)
+    except SymbolError as error:
+        raise ValueError(str(error)) from None
+
+
 Port = Annotated[int, Field(ge=1, le=65535)]
-Names = Annotated[list[str], NoDecode, BeforeValidator(_names)]
+Symbol = Annotated[str, AfterValidator(_symbol)]
+Names = Annotated[list[str], NoDecode, BeforeValidator(_names), AfterValidator(_well_formed)]
 
 
 class Alpaca(Section):
@@ -108,8 +124,8 @@ class Recycler(Section):
     date_range: DateRange
     clock: Literal["live", "historical"]
     session_gaps: Literal["skip", "keep"]
-    default_proxy: str | None
-    proxies: dict[str, str]
+    default_proxy: Symbol | None
+    proxies: dict[Symbol, Symbol]
     connection_limit: PositiveInt | None
     symbol_limit: PositiveInt | None
     queue_megabytes: PositiveFloat
@@ -191,6 +207,20 @@ class Websocket(Section):
     metrics_port: Port | None
     recycler: Recycler
 
+    @model_validator(mode="after")
+    def _url_names_the_feed(self) -> Websocket:
+        """Rows bear ``feed``, and gaps are filled from it: the stream must be of the same."""
+        if self.url is None:
+            return self
+        parts, wanted = urlsplit(self.url), f"/v2/{self.feed}"
+        is_safe = parts.scheme == "wss" or (parts.scheme == "ws" and parts.hostname in LOOPBACK)
+        if not is_safe or not parts.hostname or parts.path != wanted:
+            raise ValueError(
+                f"url {self.url!r} is no stream of feed {self.feed}; write wss://host{wanted} "
+                "(ws:// on the loopback interface only), or set feed alike"
+            )
+        return self
+
 
 class Secrets(BaseSettings):
     """Credentials, from the environment or ``.env`` and nowhere else; printing them shows asterisks."""
@@ -220,5 +250,13 @@ class Secrets(BaseSettings):
 
 
 def load_secrets() -> Secrets:
-    """Read the credentials from the environment and ``.env``."""
-    return Secrets()
+    """Read the credentials from the environment and ``.env``.
+
+    Raises:
+        ConfigurationError: a variable of the recycler is set and empty.
+    """
+    secrets = Secrets()
+    for name in ("garch_recycler_key", "garch_recycler_secret"):
+        if not getattr(secrets, name).get_secret_value():
+            raise ConfigurationError(f"{name.upper()} is set and empty; give it a value, or unset it")
+    return secrets

@@ -13,7 +13,7 @@ from typing import Any
 
 import polars as pl
 from pydantic import ValidationError
-from sqlalchemy import func, select
+from sqlalchemy import select
 
 from garch_platform.errors import ConfigurationError, StreamError
 from garch_platform.recycler import service as recycler_service
@@ -33,6 +33,8 @@ __all__ = [
     "record_session",
     "recycler_control",
     "serve_recycler",
+    "serving",
+    "with_recycler",
 ]
 
 MARKET_DATA = METADATA.tables["market_data"].c
@@ -141,6 +143,9 @@ def record_replay(
                 f"the recycler at {status['url']} replays without end; attach to a bounded replay "
                 "(garch recycle --mode single_pass), or leave --attach out"
             )
+        chosen = [symbol for symbol in chosen if symbol in status["symbols"]]
+        if not chosen:
+            raise StreamError(f"the recycler at {status['url']} serves none of the symbols that are followed")
         settings = with_recycler(workspace.settings, {"clock": status["clock"]}, mode="recycler")
         days = (date.fromisoformat(status["first_session"]), date.fromisoformat(status["last_session"]))
     else:
@@ -157,18 +162,18 @@ def record_replay(
         }
         settings = with_recycler(workspace.settings, changes, mode="recycler")
     client = stream_service.build(settings, load_secrets(), workspace.database, chosen)
-    with nullcontext() if attach else _serving(workspace, settings):
+    with nullcontext() if attach else serving(workspace, settings):
         summary = stream_service.run(client, until_replay_ends=True)
         status = _control(settings).status()
-    expected = _stored(workspace, chosen, *days)
-    proxied = len(status.get("proxies", {}))
+    servable = _servable(workspace, chosen, *days)
+    proxied = len(set(chosen) & set(status.get("proxies", {})))
     recycler = settings.websocket.recycler
     return _recorded(
         workspace,
         session_id,
         summary,
-        expected=expected,
-        behind=_behind(workspace, expected, days) if recycler.clock == "historical" else {},
+        expected=len(servable),
+        behind=_behind(workspace, settings, servable) if recycler.clock == "historical" else None,
         replay_mode=str(status.get("mode", recycler.replay_mode)),
         replay_speed=str(status.get("speed", recycler.replay_speed)),
         clock=recycler.clock,
@@ -196,12 +201,12 @@ def record_session(
     until = datetime.fromtimestamp(close.timestamp() + tail_seconds, UTC)
     summary = stream_service.run(client, until=until)
     return _recorded(
-        workspace, session_id, summary, expected={}, behind={}, first_session=today, last_session=today
+        workspace, session_id, summary, expected=None, behind=None, first_session=today, last_session=today
     )
 
 
 @contextmanager
-def _serving(workspace: Workspace, settings: Settings) -> Iterator[None]:
+def serving(workspace: Workspace, settings: Settings) -> Iterator[None]:
     """A recycler in a thread with an event loop of its own, for as long as the block lasts."""
     server = recycler_service.build(settings, load_secrets(), workspace.lake)
     loop = asyncio.new_event_loop()
@@ -241,32 +246,29 @@ def _sessions(workspace: Workspace, start: date | None, end: date | None) -> tup
     return start, end or start
 
 
-def _stored(workspace: Workspace, symbols: Sequence[str], start: date, end: date) -> dict[str, int]:
-    """Bars of each symbol that the lake holds and a replay can send."""
+def _servable(workspace: Workspace, symbols: Sequence[str], start: date, end: date) -> pl.DataFrame:
+    """``symbol`` and ``timestamp`` of each bar that the lake holds and a replay can send."""
     rows = workspace.lake.scan(
         "bars", timeframe=workspace.settings.timeframe.name, symbols=symbols, start=start, end=end
     )
-    counts = rows.drop_nulls(SERVABLE).group_by("symbol").agg(pl.col("timestamp").n_unique())
-    return dict(counts.sort("symbol").collect().iter_rows())
+    return rows.drop_nulls(SERVABLE).select("symbol", "timestamp").unique().collect()
 
 
-def _behind(workspace: Workspace, expected: Mapping[str, int], days: tuple[date, date]) -> dict[str, int]:
-    """Symbols of which ``market_data`` holds fewer recycled bars of these sessions than the lake."""
-    first, last = workspace.calendar.bounds(days[0])[0], workspace.calendar.bounds(days[1])[1]
+def _behind(workspace: Workspace, settings: Settings, servable: pl.DataFrame) -> dict[str, int]:
+    """By symbol, how many of the ``servable`` bars ``market_data`` does not hold as its own."""
+    if servable.is_empty():
+        return {}
     found = workspace.database.read(
-        select(MARKET_DATA.symbol, func.count().label("bars"))
-        .where(
+        select(MARKET_DATA.symbol, MARKET_DATA.timestamp).where(
             MARKET_DATA.data_source == "recycled",
+            MARKET_DATA.feed == settings.websocket.feed,
             MARKET_DATA.is_proxy.is_(False),
-            MARKET_DATA.timeframe == workspace.settings.timeframe.name,
-            MARKET_DATA.timestamp >= first,
-            MARKET_DATA.timestamp < last,
+            MARKET_DATA.timeframe == settings.timeframe.name,
+            MARKET_DATA.timestamp.between(servable["timestamp"].min(), servable["timestamp"].max()),
         )
-        .group_by(MARKET_DATA.symbol)
     )
-    arrived = dict(found.iter_rows())
-    missing = {symbol: bars - arrived.get(symbol, 0) for symbol, bars in expected.items()}
-    return {symbol: count for symbol, count in missing.items() if count > 0}
+    missing = servable.join(found, on=["symbol", "timestamp"], how="anti")
+    return dict(missing.group_by("symbol").len().sort("symbol").iter_rows())
 
 
 def _recorded(
@@ -274,15 +276,17 @@ def _recorded(
     session_id: str,
     summary: StreamSummary,
     *,
-    expected: Mapping[str, int],
-    behind: dict[str, int],
+    expected: int | None,
+    behind: dict[str, int] | None,
     **details: Any,
 ) -> LiveRecord:
     counts = summary.counts
-    short = sum(expected.values()) - summary.bars - counts.filled
-    lacking = sum(behind.values()) or max(0, short)
+    if behind is not None:
+        lacking = sum(behind.values())
+    else:
+        lacking = max(0, (expected or 0) - (summary.bars - counts.duplicates) - counts.filled)
     problems = {
-        f"{lacking} of {sum(expected.values())} bars are missing": lacking,
+        f"{lacking} of {expected} bars are missing": lacking,
         f"{summary.spooled_files} batches wait in the spool for the database": summary.spooled_files,
         f"{summary.pending_gaps} gaps are still to be asked for": summary.pending_gaps,
         f"{counts.lost} rows found no room and are to be asked for": counts.lost,
@@ -297,7 +301,7 @@ def _recorded(
         "started_at": summary.started_at,
         "ended_at": summary.ended_at,
         "symbols": len(summary.symbols),
-        "bars_expected": sum(expected.values()) if expected else None,
+        "bars_expected": expected,
         "bars_received": summary.bars,
         "bars_written": counts.written,
         "bars_filled": counts.filled,
@@ -317,4 +321,4 @@ def _recorded(
         .where(GAPS.detected_at >= summary.started_at, GAPS.data_source == row["data_source"])
         .order_by(GAPS.gap_start, GAPS.symbol)
     )
-    return LiveRecord(row, [value for _, value in summary.latencies], gaps, behind)
+    return LiveRecord(row, [value for _, value in summary.latencies], gaps, behind or {})

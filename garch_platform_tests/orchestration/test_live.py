@@ -17,7 +17,7 @@ from garch_platform.orchestration.launch import Launcher, RunOutcome
 from garch_platform.orchestration.planner import KeyRange
 from garch_platform.settings import load_settings
 from garch_platform.workspace import Workspace
-from garch_platform.workspace.live import record_session, with_recycler
+from garch_platform.workspace.live import record_session, serving, with_recycler
 from garch_platform.workspace.live_symbols import (
     follow_only,
     followed_symbols,
@@ -163,8 +163,18 @@ def test_earlier_session_is_replayed_whole_after_a_later_one(launcher: Launcher)
     faulty = memory_launcher(folder, now=datetime(2024, 3, 11, 12, tzinfo=UTC))
     for day in (FRIDAY, THURSDAY):
         replay(faulty, symbols=["AAA", "BBB"], start_date=str(day))
-    assert [row["status"] for row in sessions(faulty)] == ["complete", "complete"]
+    replay(faulty, symbols=["AAA", "BBB"], start_date=str(THURSDAY))
+    assert [(row["status"], row["reason"]) for row in sessions(faulty)] == [("complete", None)] * 3
     assert len(received(faulty)) == 2 * (EXPECTED["AAA"] + EXPECTED["BBB"])
+
+
+def test_attaching_expects_what_the_recycler_serves(launcher: Launcher) -> None:
+    changes = {"symbols": ["AAA"], "replay_mode": "single_pass", "replay_speed": "max", "clock": "historical"}
+    with serving(launcher.workspace, with_recycler(launcher.workspace.settings, changes)):
+        replay(launcher, attach=True)
+    (row,) = sessions(launcher)
+    assert (row["status"], row["reason"], row["symbols"]) == ("complete", None, 1)
+    assert row["bars_expected"] == len(received(launcher)) == 2 * EXPECTED["AAA"]
 
 
 def test_attaching_to_nothing_is_refused_with_its_remedy(launcher: Launcher) -> None:
