@@ -41,7 +41,7 @@ class CodeLocation:
     @cached_property
     def definitions(self) -> dg.Definitions:
         """The one Definitions object; runs are in process, because a lake table has one writer."""
-        jobs = {job.name: job for job in build_jobs()}
+        jobs = {job.name: job for job in build_jobs(self.workspace.settings.timeframe)}
         return dg.Definitions(
             assets=build_assets(self.partitions),
             asset_checks=build_checks(self.partitions),

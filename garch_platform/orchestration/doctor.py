@@ -18,6 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from garch_platform.errors import GarchPlatformError
 from garch_platform.orchestration.instance import POSTGRES_URL_VARIABLE, dagster_postgres_url
+from garch_platform.orchestration.jobs import HOURLY_JOB, MAINTENANCE_JOB
 from garch_platform.orchestration.launch import Launcher
 from garch_platform.settings import load_secrets
 from garch_platform.stream.status import read_status
@@ -152,8 +153,13 @@ def _secrets(workspace: Workspace) -> Iterator[Finding]:
             f"{', '.join(missing)} not set, and {' and '.join(users)} is alpaca",
             "set them in the environment or in .env; they are never read from YAML",
         )
+    elif missing:
+        text = (
+            f"{', '.join(missing)} not set: {HOURLY_JOB} and {MAINTENANCE_JOB} need them, nothing else here"
+        )
+        yield Finding("secrets", "ok", text)
     else:
-        yield Finding("secrets", "ok", f"Alpaca's {'not set, not needed here' if missing else 'are set'}")
+        yield Finding("secrets", "ok", "Alpaca's are set")
     recycler = settings.websocket.recycler
     if not recycler.is_loopback and secrets.recycler_is_default:
         yield Finding(

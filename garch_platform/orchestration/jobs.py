@@ -10,6 +10,8 @@ from typing import Any
 
 import dagster as dg
 
+from garch_platform.bars import Timeframe
+
 __all__ = [
     "DAILY_JOB",
     "HISTORY_JOB",
@@ -32,8 +34,12 @@ RECYCLER_JOB = "recycler_job"
 STREAM_JOB = "stream_job"
 
 
-def build_jobs() -> list[Any]:
-    """Research jobs by symbol, symbol x date and sector x date; vendors' jobs; the live edge's jobs."""
+def build_jobs(timeframe: Timeframe) -> list[Any]:
+    """Research jobs by symbol, symbol x date and sector x date; vendors' jobs; the live edge's jobs.
+
+    Yahoo's daily bars are left out where ``timeframe``, the workspace's own, is daily: `raw_bars` loads those.
+    """
+    beside = ["company_info"] if timeframe.is_daily else ["yahoo_bars", "company_info"]
     return [
         dg.define_asset_job(
             HISTORY_JOB,
@@ -57,8 +63,8 @@ def build_jobs() -> list[Any]:
         ),
         dg.define_asset_job(
             YAHOO_JOB,
-            selection=dg.AssetSelection.assets("yahoo_bars", "company_info"),
-            description="Yahoo's daily bars and company information.",
+            selection=dg.AssetSelection.assets(*beside),
+            description="Yahoo's company information, and its daily bars beside those of another length.",
         ),
         dg.define_asset_job(
             MAINTENANCE_JOB,

@@ -48,7 +48,10 @@ class _Bodies:
         yield dg.RunRequest(run_key=f"maintenance:{self._session(context)}")
 
     def hourly_history(self, context: dg.ScheduleEvaluationContext) -> Requests:
-        yield from self._of_symbols(context, HOURLY_JOB)
+        if self.workspace.settings.timeframe.minutes == 60:
+            yield dg.SkipReason("the workspace's own bars are hourly: bar_history and raw_bars load them")
+        else:
+            yield from self._of_symbols(context, HOURLY_JOB)
 
     def yahoo(self, context: dg.ScheduleEvaluationContext) -> Requests:
         yield from self._of_symbols(context, YAHOO_JOB)
@@ -113,7 +116,7 @@ def build_schedules(workspace: Workspace, partitions: Partitions) -> list[dg.Sch
             YAHOO_JOB,
             "0 8 * * 6",
             bodies.yahoo,
-            "Saturdays at 08:00: Yahoo's daily bars and company information.",
+            "Saturdays at 08:00: Yahoo's company information, and daily bars beside those of another length.",
         ),
     ]
     return [

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from itertools import takewhile
 from typing import Any
 
 import dagster as dg
@@ -19,6 +20,10 @@ STREAM_TAIL = timedelta(minutes=5)
 """After the close: late updated bars still come."""
 
 RESTART_AFTER = timedelta(minutes=1)
+LONGEST_PAUSE = timedelta(minutes=30)
+"""Between two starts of a client that fails again and again: wrong credentials fail all day."""
+MOST_FAILURES = 20
+
 UNDER_WAY = (
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
@@ -62,7 +67,19 @@ def _not_now(workspace: Workspace, instance: dg.DagsterInstance, now: datetime) 
     status = read_status(workspace.settings.workspace)
     if status is not None and status.is_running:
         return f"`garch stream` is running as process {status.pid}"
-    ended = instance.get_runs(
-        dg.RunsFilter(job_name=STREAM_JOB, updated_after=(now - RESTART_AFTER).astimezone(UTC)), limit=1
+    return _too_soon(instance, now, open_at - STREAM_LEAD)
+
+
+def _too_soon(instance: dg.DagsterInstance, now: datetime, since: datetime) -> str | None:
+    """Whether the client is to be left alone for a while: a minute, and twice as long after each failure."""
+    ended = instance.get_run_records(
+        dg.RunsFilter(job_name=STREAM_JOB, updated_after=since.astimezone(UTC)), limit=MOST_FAILURES
     )
-    return f"the client ended less than {RESTART_AFTER} ago" if ended else None
+    if not ended:
+        return None
+    failures = list(takewhile(lambda one: one.dagster_run.status == dg.DagsterRunStatus.FAILURE, ended))
+    pause = min(RESTART_AFTER * 2 ** max(0, len(failures) - 1), LONGEST_PAUSE)
+    if ended[0].update_timestamp.replace(tzinfo=UTC) <= now - pause:
+        return None
+    how = f"failed {len(failures)} times in a row, last" if len(failures) > 1 else "ended"
+    return f"the client {how} less than {pause} ago"

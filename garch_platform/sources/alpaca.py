@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 from functools import cached_property
 from typing import Any, Final, Literal
@@ -19,9 +19,9 @@ from garch_platform.sessions import FIRST_DAY, TradingCalendar
 from garch_platform.sources.alpaca_actions import read_actions
 from garch_platform.sources.alpaca_rows import bar_rows
 from garch_platform.sources.corporate_actions import ACTIONS_SCHEMA, apply_actions
-from garch_platform.sources.directory import load_symbol_directory
+from garch_platform.sources.directory import unlisted_symbols
 from garch_platform.sources.session_rows import assign_daily_sessions, assign_intraday_sessions
-from garch_platform.sources.source import SYMBOLS_SCHEMA, candidate_rows, empty_bars
+from garch_platform.sources.source import candidate_rows, empty_bars
 
 __all__ = ["ACTIONS", "AlpacaSource"]
 
@@ -51,8 +51,6 @@ class AlpacaSource:
         history_days: calendar days of a symbol's whole past, which is what a range from `FIRST_DAY` asks for.
         page_limit: bars a page, all symbols together (at most 10,000).
         symbols_per_request: in one URL.
-        assets: gives the list of assets for `symbols` (`AlpacaAssets.listed`); None = only symbols that
-            gave bars are known.
 
     Raises:
         ConfigurationError: an argument is none of those allowed.
@@ -71,7 +69,6 @@ class AlpacaSource:
         history_days: int = 7,
         page_limit: int = 10_000,
         symbols_per_request: int = 100,
-        assets: Callable[[], pl.DataFrame] | None = None,
     ) -> None:
         if feed not in ("iex", "sip"):
             raise ConfigurationError(f"alpaca.feed {feed!r} is not known; use iex or sip")
@@ -87,8 +84,6 @@ class AlpacaSource:
         self.page_limit = page_limit
         self.symbols_per_request = symbols_per_request
         self._access = access
-        self._assets = assets
-        self._list: pl.DataFrame | None = None
         self._seen: set[str] = set()
         self._unreadable: dict[str, str] = {}
 
@@ -112,38 +107,11 @@ class AlpacaSource:
         return dict(self._unreadable)
 
     def symbols(self) -> pl.DataFrame:
-        """The symbols of the list of assets and those that gave bars, without first and last sessions.
+        """The symbols that gave bars. Their first and last sessions are null.
 
-        Symbols that could not be read just now are left out. A list that cannot be had leaves the symbols
-        that gave bars: what is not here is not known to be gone.
+        Symbols that could not be read just now are left out.
         """
-        listed = self._listed().filter(~pl.col("symbol").is_in(list(self._unreadable)))
-        rest = pl.DataFrame({"symbol": sorted(self._seen - set(listed["symbol"]))}, {"symbol": pl.String})
-        known = load_symbol_directory().rename({"name": "known_name"})
-        return (
-            pl.concat([listed, rest], how="diagonal")
-            .join(known, on="symbol", how="left")
-            .with_columns(
-                pl.coalesce("known_name", "name").alias("name"),
-                *(pl.lit(None, pl.Date).alias(name) for name in ("first_session", "last_session")),
-            )
-            .select(list(SYMBOLS_SCHEMA))
-            .sort("symbol")
-        )
-
-    def _listed(self) -> pl.DataFrame:
-        """``symbol`` and ``name`` of the list of assets, which is asked for until it is had."""
-        nothing = pl.DataFrame(schema={"symbol": pl.String, "name": pl.String})
-        if self._assets is None:
-            return nothing
-        if self._list is None:
-            try:
-                assets = self._assets()
-            except SourceError as error:
-                LOG.warning("the list of assets is not at hand: %s", error)
-                return nothing
-            self._list = assets.sort("status").unique("symbol", keep="first").select("symbol", "name")
-        return self._list
+        return unlisted_symbols(self._seen - set(self._unreadable))
 
     def fetch(self, symbols: Sequence[str], start: date, end: date) -> pl.DataFrame:
         """Bars of ``symbols`` for the days ``start`` to ``end``, both included, as Alpaca has them.

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import cache
 from importlib.resources import files
 
 import polars as pl
 
-__all__ = ["ASSET_CLASSES", "SECTORS", "describe_symbols", "load_symbol_directory"]
+from garch_platform.sources.source import SYMBOLS_SCHEMA
+
+__all__ = ["ASSET_CLASSES", "SECTORS", "describe_symbols", "load_symbol_directory", "unlisted_symbols"]
 
 SECTORS = (
     "communication",
@@ -42,3 +45,10 @@ def load_symbol_directory() -> pl.DataFrame:
 def describe_symbols(symbols: pl.DataFrame) -> pl.DataFrame:
     """Add ``name``, ``sector`` and ``asset_class`` to ``symbols``, null for symbols not in the directory."""
     return symbols.join(load_symbol_directory(), on="symbol", how="left", maintain_order="left")
+
+
+def unlisted_symbols(names: Collection[str]) -> pl.DataFrame:
+    """``names`` of a vendor that has no list, as `SYMBOLS_SCHEMA`; first and last sessions are null."""
+    described = describe_symbols(pl.DataFrame({"symbol": sorted(names)}, {"symbol": pl.String}))
+    unknown = [pl.lit(None, pl.Date).alias(name) for name in ("first_session", "last_session")]
+    return described.with_columns(unknown).select(list(SYMBOLS_SCHEMA))

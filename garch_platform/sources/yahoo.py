@@ -15,9 +15,9 @@ from garch_platform.errors import CalendarError, ConfigurationError
 from garch_platform.rest.symbol_chunks import ask_in_chunks
 from garch_platform.sessions import FIRST_DAY, TradingCalendar
 from garch_platform.sources.corporate_actions import apply_actions
-from garch_platform.sources.directory import describe_symbols
+from garch_platform.sources.directory import unlisted_symbols
 from garch_platform.sources.session_rows import assign_daily_sessions, assign_intraday_sessions
-from garch_platform.sources.source import SYMBOLS_SCHEMA, candidate_rows, empty_bars
+from garch_platform.sources.source import candidate_rows, empty_bars
 from garch_platform.sources.yahoo_access import YAHOO, YahooAccess
 from garch_platform.sources.yahoo_history import empty_history, raw_history
 from garch_platform.sources.yahoo_info import COMPANY_SCHEMA, company_row
@@ -81,7 +81,7 @@ class YahooSource:
         self._unreadable: dict[str, str] = {}
 
     def unreadable(self) -> dict[str, str]:
-        """Symbols that the latest `fetch`, `actions` or `company_info` could not read, with the reason."""
+        """Symbols that the latest `fetch` or `company_info` could not read, with the reason."""
         return dict(self._unreadable)
 
     def symbols(self) -> pl.DataFrame:
@@ -89,10 +89,7 @@ class YahooSource:
 
         Symbols that could not be read just now are left out.
         """
-        seen = pl.DataFrame({"symbol": sorted(self._seen - set(self._unreadable))}, {"symbol": pl.String})
-        described = describe_symbols(seen)
-        unknown = [pl.lit(None, pl.Date).alias(name) for name in ("first_session", "last_session")]
-        return described.with_columns(unknown).select(list(SYMBOLS_SCHEMA))
+        return unlisted_symbols(self._seen - set(self._unreadable))
 
     def fetch(self, symbols: Sequence[str], start: date, end: date) -> pl.DataFrame:
         """Bars of ``symbols`` for the days ``start`` to ``end``, both included.
@@ -121,15 +118,6 @@ class YahooSource:
             is_proxy=False,
             adjustment="raw",
         )
-
-    def actions(self, symbols: Sequence[str], start: date, end: date) -> pl.DataFrame:
-        """Splits and cash dividends with ex-dates from ``start`` to ``end``, both included.
-
-        Returns:
-            ``symbol``, ``ex_date``, ``action`` (``split``: new shares for one old; ``dividend``: currency
-            per share of that day), ``value``, ``data_source``. Errors as in `fetch`.
-        """
-        return self._histories(symbols, start, end)[2]
 
     def company_info(self, symbols: Sequence[str]) -> pl.DataFrame:
         """What Yahoo says of each company, as rows of the table ``company_info``.

@@ -249,14 +249,20 @@ class TestSupervisor:
         edge.instance.run_storage.add_run(run)
         assert edge.look("stream_supervisor").skip_message == "the stream client is running"
 
-    def test_client_that_died_is_started_again_after_a_minute(self, edge: Edge) -> None:
-        edge.instance.run_storage.add_run(
-            dg.DagsterRun(job_name=STREAM_JOB, status=dg.DagsterRunStatus.FAILURE)
-        )
-        died = (edge.now - timedelta(seconds=59)).astimezone(UTC)
+    @pytest.mark.parametrize(
+        ("earlier", "minutes"), [("", 1), ("F", 2), ("FFF", 8), ("FFFFFFFF", 30), ("FFFS", 1), ("SF", 2)]
+    )
+    def test_client_that_died_is_started_again_later_after_each_failure(
+        self, edge: Edge, earlier: str, minutes: int
+    ) -> None:
+        known = {"F": dg.DagsterRunStatus.FAILURE, "S": dg.DagsterRunStatus.SUCCESS}
+        for ended in f"{earlier}F":
+            edge.instance.run_storage.add_run(dg.DagsterRun(job_name=STREAM_JOB, status=known[ended]))
+        died = (edge.now - timedelta(minutes=minutes, seconds=-1)).astimezone(UTC)
         with edge.instance.run_storage.connect() as connection:  # type: ignore[attr-defined]
             connection.execute(RunsTable.update().values(update_timestamp=died.replace(tzinfo=None)))
-        assert "ended less than" in edge.look("stream_supervisor").skip_message
+        refusal = edge.look("stream_supervisor").skip_message
+        assert refusal.endswith(f"less than {timedelta(minutes=minutes)} ago")
         edge.now += timedelta(seconds=2)
         assert len(edge.look("stream_supervisor").run_requests) == 1
 
@@ -270,6 +276,20 @@ class TestVendorsSchedules:
         (request,) = edge.tick(schedule, local(THURSDAY, clock)).run_requests
         assert request.job_name == job
         assert (request.tags[RANGE_START], request.tags[RANGE_END]) == ("AAA", "BBB")
+
+    def test_bars_of_the_workspaces_own_length_are_not_asked_for_beside_it(self, tmp_path: Path) -> None:
+        for timeframe in ("1Hour", "1Day"):
+            (tmp_path / timeframe).mkdir()
+            edge = Edge(tmp_path / timeframe, timeframe=timeframe)
+            seen = edge.tick("hourly_history_schedule", local(THURSDAY, "19:00"))
+            job = edge.definitions.resolve_job_def(YAHOO_JOB)
+            asked = {key.to_user_string() for key in job.asset_layer.executable_asset_keys}
+            if timeframe == "1Hour":
+                assert seen.skip_message.startswith("the workspace's own bars are hourly")
+                assert asked == {"yahoo_bars", "company_info"}
+            else:
+                assert len(seen.run_requests) == 1
+                assert asked == {"company_info"}
 
     def test_maintenance_on_sessions_only(self, edge: Edge) -> None:
         (request,) = edge.tick("symbol_maintenance_schedule", local(THURSDAY, "05:00")).run_requests

@@ -281,7 +281,7 @@ def test_missing_credentials_are_an_error_only_when_asking(server: AlpacaServer,
 def test_a_plan_without_recent_sip_names_the_feed(server: AlpacaServer) -> None:
     clock = Clock(datetime(2024, 3, 28, 20, 5, tzinfo=UTC))
     server.now, server.has_recent_sip = clock.now, False
-    with pytest.raises(SourceError, match=r"alpaca\.feed: sip .* set alpaca\.feed: iex"):
+    with pytest.raises(SourceError, match=r"sip within the last 15 minutes .* set alpaca\.feed: iex"):
         source(server, clock, feed="sip").fetch(["AAPL"], DAY, DAY)
     clock.sleep(660)  # the bars of the session are 15 minutes old; nothing after its close is asked for
     assert source(server, clock, feed="sip").fetch(["AAPL"], DAY, DAY).height == 5
@@ -415,25 +415,13 @@ def test_bars_come_without_factors_where_actions_cannot_be_read(
     assert "without splits and dividends" in caplog.text
 
 
-def test_symbols_know_the_list_of_assets_and_outlive_its_failure(server: AlpacaServer, clock: Clock) -> None:
-    lists: list[Any] = [SourceError("down"), pl.DataFrame({"symbol": ["AAPL", "ZZZ"], "name": ["x", "Zed"]})]
-
-    def assets() -> pl.DataFrame:
-        answer = lists.pop(0)
-        if isinstance(answer, SourceError):
-            raise answer
-        return answer.with_columns(status=pl.lit("active"))
-
-    alpaca = source(server, clock, assets=assets)
-    alpaca.fetch(["MSFT"], DAY, DAY)
-    assert alpaca.symbols()["symbol"].to_list() == ["MSFT"]
-    for _ in range(2):
-        known = alpaca.symbols()
-        assert known.select("symbol", "name", "sector", "first_session").rows() == [
-            ("AAPL", "Apple", "technology", None),
-            ("MSFT", "Microsoft", "technology", None),
-            ("ZZZ", "Zed", None, None),
-        ]
+def test_symbols_are_those_that_gave_bars(server: AlpacaServer, clock: Clock) -> None:
+    alpaca = source(server, clock)
+    assert alpaca.symbols().is_empty()
+    alpaca.fetch(["MSFT", "NONE"], DAY, DAY)
+    assert alpaca.symbols().select("symbol", "name", "sector", "first_session").rows() == [
+        ("MSFT", "Microsoft", "technology", None)
+    ]
 
 
 def test_a_reversed_range_is_refused(server: AlpacaServer, clock: Clock) -> None:

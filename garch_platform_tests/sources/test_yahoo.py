@@ -128,14 +128,6 @@ def test_bars_stand_on_one_footing_whenever_they_are_fetched(
     assert_frame_equal(before, after, check_exact=True)
 
 
-def test_actions_are_those_of_their_day(session: requests.Session, clock: Clock) -> None:
-    yahoo = source(session, clock)
-    assert yahoo.actions(["AAPL"], date(2014, 1, 1), date(2014, 12, 31)).rows() == [
-        ("AAPL", date(2014, 5, 8), "dividend", 3.29, "yahoo"),
-        ("AAPL", MONDAY, "split", 7.0, "yahoo"),
-    ]
-
-
 def test_an_action_without_a_bar_takes_effect_at_the_next(
     server: YahooServer, session: requests.Session, clock: Clock
 ) -> None:
