@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import compileall
+import gc
 import itertools
 import os
 import pwd
@@ -20,6 +22,7 @@ import psycopg
 import pytest
 from sqlalchemy import Engine, event
 
+import garch_platform
 from garch_platform.store.database import Database
 from garch_platform.store.lake import Lake
 from garch_platform.store.schema import METADATA
@@ -32,7 +35,12 @@ POSTGRES_FOLDERS = (
 )
 NUMBERS = itertools.count()
 BLAS_THREADS = "OPENBLAS_NUM_THREADS"
-LONGEST = ("test_every_command_runs_in_order", "test_services_start_answer_and_end")
+LONGEST = (
+    "test_live_edge",
+    "test_own_bars_and_a_scan_of_them",
+    "test_questions",
+    "test_services_start_answer_and_end",
+)
 
 DatabaseMaker = Callable[..., Database]
 
@@ -270,9 +278,27 @@ def demo_root(shared_demo: SharedDemo) -> Path:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Workers that share the cores have one BLAS thread each: threads beyond the cores wait in a busy loop."""
+    """Workers that share the cores have one BLAS thread each: threads beyond the cores wait in a busy loop.
+
+    The package is compiled before them: where bytecode is not written, each process would do it again.
+    """
     if config.getoption("numprocesses", None):
         os.environ.setdefault(BLAS_THREADS, "1")
+    if not hasattr(config, "workerinput"):
+        compileall.compile_dir(Path(garch_platform.__file__).parent, quiet=2)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection() -> None:
+    """What is imported stays: looking for garbage meanwhile takes a quarter of the time."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """From here on garbage is looked for among what the tests make."""
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 50)
+    gc.enable()
 
 
 @pytest.hookimpl(optionalhook=True)

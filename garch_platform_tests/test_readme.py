@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.error import URLError
@@ -22,7 +23,8 @@ from garch_platform_tests.conftest import free_port, shell_environment
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = (ROOT / "README.md").read_text("utf-8")
-BLOCKS = re.findall(r"^```sh\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+SHELL = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCKS = SHELL.findall(TEXT)
 COPIED = (
     "Makefile",
     "config",
@@ -39,7 +41,7 @@ NOT_RUN = {
         "test_deployment.py starts the same services with the same commands, without Docker"
     ),
 }
-DEADLINE = timedelta(seconds=120)
+DEADLINE = timedelta(seconds=240)
 
 
 def project(folder: Path) -> None:
@@ -56,21 +58,40 @@ def project(folder: Path) -> None:
 
 
 def run(block: str, folder: Path) -> str:
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", block],
-        cwd=folder,
-        env=shell_environment(
-            GARCH_CONFIG=str(folder / "config"),
-            GARCH_WEBSOCKET__RECYCLER__SERVER_URL=f"ws://127.0.0.1:{free_port()}",
-        ),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
+    """What a block of commands prints."""
+    environment = shell_environment(
+        GARCH_CONFIG=str(folder / "config"),
+        GARCH_WEBSOCKET__RECYCLER__SERVER_URL=f"ws://127.0.0.1:{free_port()}",
     )
-    assert done.returncode == 0, f"{block}\nended with {done.returncode}:\n{done.stdout[-3000:]}"
-    return done.stdout
+    with (folder / "printed.txt").open("w+", encoding="utf-8") as printed:
+        process = subprocess.Popen(
+            ["bash", "-euo", "pipefail", "-c", block],
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=printed,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            process.wait(timeout=DEADLINE.total_seconds())
+        finally:
+            end(process)
+        printed.seek(0)
+        text = printed.read()
+    assert process.returncode == 0, f"{block}\nended with {process.returncode}:\n{text[-3000:]}"
+    return text
+
+
+def end(process: subprocess.Popen[bytes], received: int = signal.SIGKILL) -> None:
+    """End a shell and all that it started."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, received)
+    try:
+        process.wait(timeout=60)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def serve(block: str, folder: Path) -> str:
@@ -90,12 +111,7 @@ def serve(block: str, folder: Path) -> str:
     try:
         return wait_for_page(f"http://127.0.0.1:{port}/", process)
     finally:
-        os.killpg(process.pid, signal.SIGINT)
-        try:
-            process.wait(timeout=60)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        end(process, signal.SIGINT)
 
 
 def wait_for_page(url: str, process: subprocess.Popen[bytes]) -> str:
@@ -113,37 +129,81 @@ def wait_for_page(url: str, process: subprocess.Popen[bytes]) -> str:
         raise AssertionError(f"the server of {url} ended with {process.returncode}")
 
 
+def blocks(*chapters: str) -> list[str]:
+    """The shell commands of some chapters, but for those that are not run."""
+    texts = [text for text in re.split(r"^## ", TEXT, flags=re.MULTILINE) if text.startswith(chapters)]
+    assert len(texts) == len(chapters)
+    return [block for text in texts for block in SHELL.findall(text) if block not in NOT_RUN]
+
+
+@pytest.fixture
+def clone(demo_root: Path, tmp_path: Path) -> Path:
+    """A fresh clone in which the demo has run."""
+    project(tmp_path)
+    shutil.copytree(demo_root, tmp_path / ".garch")
+    return tmp_path
+
+
+RUN_BY = {
+    "test_make": ("Two commands",),
+    "test_own_bars_and_a_scan_of_them": ("Your own bars", "A scan without a workspace"),
+    "test_live_edge": ("The live edge",),
+    "test_questions": ("Questions",),
+}
+"""The chapters whose commands each of the next tests runs, in their order, in a clone of its own."""
+
+
+@pytest.mark.process
+def test_every_command_is_run_by_a_test() -> None:
+    ran = [block for chapters in RUN_BY.values() for block in blocks(*chapters)]
+    assert sorted([*ran, *NOT_RUN]) == sorted(BLOCKS)
+    assert all(callable(globals()[name]) for name in RUN_BY)
+
+
 @pytest.mark.slow
 @pytest.mark.process
 @pytest.mark.timeout(600)
-def test_every_command_runs_in_order(demo_root: Path, tmp_path: Path) -> None:
-    project(tmp_path)
-    shutil.copytree(demo_root, tmp_path / ".garch")
-    printed: dict[str, str] = {}
-    for block in BLOCKS:
-        if block == SERVING:
-            printed[block] = serve(block, tmp_path)
-        elif block not in NOT_RUN:
-            printed[block] = run(block, tmp_path)
-    assert "dagster" in printed[SERVING].lower()
-    assert "nothing to run: everything is there already" in printed["make demo\n"]
-    (read, mine, replayed, served, scanned, asked, again) = (
-        printed[block] for block in BLOCKS if "garch " in block and block not in NOT_RUN
-    )
+def test_make(clone: Path) -> None:
+    demo, ui = blocks(*RUN_BY["test_make"])
+    assert "nothing to run: everything is there already" in run(demo, clone)
+    assert ui == SERVING
+    assert "dagster" in serve(ui, clone).lower()
+
+
+@pytest.mark.slow
+@pytest.mark.process
+@pytest.mark.timeout(600)
+def test_own_bars_and_a_scan_of_them(clone: Path) -> None:
+    chapters = blocks(*RUN_BY["test_own_bars_and_a_scan_of_them"])
+    read, mine, scanned = (run(block, clone) for block in chapters)
     assert "ticker,day,last\nCVX,2018-01-02," in read
     assert "5 runs in" in mine
     assert "Pairs of 2022-12-28" in mine
+    assert "15 pairs" in mine
+    assert "closes.csv: 4 symbols" in scanned
+    assert (clone / "scan.html").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.process
+@pytest.mark.timeout(600)
+def test_live_edge(clone: Path) -> None:
+    replayed, served = (run(block, clone) for block in blocks(*RUN_BY["test_live_edge"]))
     assert "status complete" in " ".join(replayed.split())
     assert re.search(r"^SIM01 +389 ", replayed, re.MULTILINE)
     assert re.search(r"^session +2024-03-27", served, re.MULTILINE)
     assert re.search(r"^connected +yes", served, re.MULTILINE)
-    assert "closes.csv: 4 symbols" in scanned
-    assert (tmp_path / "scan.html").is_file()
-    assert "15 pairs" in mine
+
+
+@pytest.mark.slow
+@pytest.mark.process
+@pytest.mark.timeout(600)
+def test_questions(clone: Path) -> None:
+    asked, again = (run(block, clone) for block in blocks(*RUN_BY["test_questions"]))
     assert re.search(r"^AAPL +True", asked, re.MULTILINE)
+    assert (clone / "closer_look.html").is_file()
+    assert (clone / "pairs.csv").read_text("utf-8").startswith("symbol_1,symbol_2,score\n")
     assert "nothing is stale" in again
-    assert (tmp_path / "closer_look.html").is_file()
-    assert (tmp_path / "pairs.csv").read_text("utf-8").startswith("symbol_1,symbol_2,score\n")
 
 
 def test_what_is_not_run_is_named_with_a_reason() -> None:

@@ -26,6 +26,13 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         del os.environ[name]
 
 
+@pytest.fixture(autouse=True)
+def blank_pictures() -> Iterator[None]:
+    """No test's own runs turn their plots into pixels; fixtures of a wider scope do, and test_pipeline.py looks."""
+    with small_market.blank_pictures():
+        yield
+
+
 @pytest.fixture(scope="session")
 def once(tmp_path_factory: pytest.TempPathFactory) -> last_session.Once:
     """Build a folder once for all workers of pytest-xdist: ``once("name", build)`` gives its path."""

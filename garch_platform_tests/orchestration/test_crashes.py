@@ -56,7 +56,7 @@ def killed(opened: Launcher, place: str) -> None:
     """`garch materialize` of the last session in a process that dies at ``place``."""
     command = [sys.executable, "-m", "garch_platform_tests.orchestration.killed", place]
     arguments = ["--workspace", str(folder_of(opened)), "materialize", "--date", str(LAST)]
-    done = subprocess.run([*command, *arguments], cwd=ROOT, capture_output=True, check=False, timeout=120)
+    done = subprocess.run([*command, *arguments], cwd=ROOT, capture_output=True, check=False, timeout=240)
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()
 
 

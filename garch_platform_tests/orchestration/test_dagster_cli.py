@@ -31,7 +31,7 @@ def shell(opened: Launcher, *command: str) -> subprocess.CompletedProcess[str]:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         check=False,
         cwd=Path(__file__).parents[2],
     )

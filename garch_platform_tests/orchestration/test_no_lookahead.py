@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from garch_platform.orchestration.jobs import DAILY_JOB, RANKING_JOB
 from garch_platform.orchestration.launch import Launcher
 from garch_platform_tests.orchestration import small_market
 
@@ -17,10 +18,13 @@ FUTURE = small_market.DAYS[3:]
 
 
 @pytest.fixture(scope="module")
-def honest_and_scrambled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Launcher, Launcher]:
+def honest_and_scrambled(
+    market_template: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Launcher, Launcher]:
     """The same market twice; in the second, every bar after `SEEN` has other prices.
 
-    The first ran a session at a time, the second all of them in one run, future bars at hand.
+    The first ran all sessions in one run, future bars at hand; the second ran a session at a time up to
+    `SEEN`, before any later bar was stored.
     """
     bars = small_market.daily_bars()
     later = pl.col("date") > SEEN
@@ -28,12 +32,16 @@ def honest_and_scrambled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Laun
     factors = pl.Series(np.exp(rng.normal(0.0, 0.05, len(bars))))
     prices = ["open", "high", "low", "close"]
     scrambled = bars.with_columns(pl.when(later).then(pl.col(prices) * factors).otherwise(pl.col(prices)))
-    honest, other = (
-        small_market.memory_launcher(small_market.create(tmp_path_factory.mktemp("look") / name, rows))
-        for name, rows in (("honest", bars), ("scrambled", scrambled))
-    )
-    small_market.refresh(honest)
-    small_market.fill(other)
+    folder = tmp_path_factory.mktemp("look")
+    honest = small_market.memory_launcher(small_market.copy_workspace(market_template, folder / "honest"))
+    other = small_market.memory_launcher(small_market.create(folder / "scrambled", scrambled))
+    planner, sectors = other.planner, other.workspace.settings.universe.sectors.active
+    seen = (small_market.DAYS[0], SEEN)
+    with small_market.blank_pictures():
+        small_market.run(other, [*planner.history(), *planner.daily(*seen), *planner.ranking(*seen)])
+        assert small_market.lake_rows(other.workspace, "bars")["session_date"].max() == SEEN
+        names = [(DAILY_JOB, planner.symbol_keys()), (RANKING_JOB, sectors)]
+        small_market.run(other, [small_market.range_run(job, keys, FUTURE) for job, keys in names])
     return honest, other
 
 
@@ -68,12 +76,12 @@ def test_results(table: str, column: str, honest_and_scrambled: tuple[Launcher, 
 def test_a_session_run_late_gives_what_it_gave_in_time(
     day: date, honest_and_scrambled: tuple[Launcher, Launcher], tmp_path: Path
 ) -> None:
-    honest, _ = honest_and_scrambled
-    before = small_market.contents(honest.workspace)
-    small_market.run(honest, [*honest.planner.daily(day, day), *honest.planner.ranking(day, day)])
+    _, in_time = honest_and_scrambled
+    before = small_market.contents(in_time.workspace)
+    small_market.run(in_time, [*in_time.planner.daily(day, day), *in_time.planner.ranking(day, day)])
     small_market.assert_same(
         {name: rows.drop("lake_version", strict=False) for name, rows in before.items()},
-        small_market.contents(honest.workspace, versions=False),
+        small_market.contents(in_time.workspace, versions=False),
     )
 
 
