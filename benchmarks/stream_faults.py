@@ -28,6 +28,7 @@ FAULTS: dict[str, dict[str, Any]] = {
     "delay 10 % by 0.2 s": {"delay": 0.1, "delay_seconds": 0.2},
     "duplicate 10 %": {"duplicate": 0.1},
     "out of order 10 %": {"out_of_order": 0.1},
+    "revise 30 %": {"revise": 0.3},
     "malformed 5 %": {"malformed": 0.05},
     "disconnect after 1,000": {"disconnect_after": 1000},
     "mute after 2,000": {"mute_after": 2000},
@@ -37,6 +38,13 @@ FAULTS: dict[str, dict[str, Any]] = {
         "duplicate": 0.1,
         "out_of_order": 0.1,
         "disconnect_after": 1500,
+    },
+    "the same, revise 30 %": {
+        "drop": 0.1,
+        "duplicate": 0.1,
+        "out_of_order": 0.1,
+        "disconnect_after": 1500,
+        "revise": 0.3,
     },
 }
 

@@ -35,6 +35,8 @@ POSTGRES_FOLDERS = (
 )
 NUMBERS = itertools.count()
 BLAS_THREADS = "OPENBLAS_NUM_THREADS"
+DEMO_TIMEOUT = 900
+"""Seconds, the test's own time included; the demo runs beside other tests, on whatever machine."""
 LONGEST = (
     "test_live_edge",
     "test_own_bars_and_a_scan_of_them",
@@ -312,7 +314,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest tests come before the others of this folder: begun last, they leave the other workers idle."""
+    """The longest tests come before the others of this folder: begun last, they leave the other workers idle.
+
+    Whoever needs the demo has the time to wait for it.
+    """
+    for item in items:
+        if "demo_root" in getattr(item, "fixturenames", ()) and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(DEMO_TIMEOUT))
     longest = [item for item in items if getattr(item, "originalname", "") in LONGEST]
     others = [item for item in items if item not in longest]
     here = [place for place, item in enumerate(others) if item.path.parent == Path(__file__).parent]

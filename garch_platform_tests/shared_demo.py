@@ -6,10 +6,11 @@ import shutil
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 __all__ = ["SharedDemo"]
 
@@ -29,8 +30,8 @@ class SharedDemo:
     _stopped: bool = field(default=False, init=False)
 
     def begin(self) -> None:
-        """Fill the folder while this process goes on."""
-        self._thread = threading.Thread(target=self._fill, daemon=True)
+        """Fill the folder while this process goes on, unless another worker does."""
+        self._thread = threading.Thread(target=self._fill_unless_begun, daemon=True)
         self._thread.start()
 
     def filled(self) -> Path:
@@ -62,9 +63,13 @@ class SharedDemo:
     def _waiting(self) -> Path:
         return self.root.with_suffix(".waiting")
 
-    def _fill(self) -> None:
+    def _fill_unless_begun(self) -> None:
+        with suppress(Timeout):
+            self._fill(patience=0)
+
+    def _fill(self, patience: float = -1) -> None:
         """Run the demo, unless it has run; wait while another thread or worker does."""
-        with FileLock(f"{self.root}.lock"):
+        with FileLock(f"{self.root}.lock", timeout=patience):
             if self._stopped or (self.root / "demo.log").is_file() or self._error.is_file():
                 return
             self._process = subprocess.Popen(

@@ -6,8 +6,10 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -144,9 +146,9 @@ class Deployment:
         assert done.returncode == 0, done.stdout + done.stderr
 
     def start(self, name: str) -> subprocess.Popen[bytes]:
-        """Start service ``name`` in a process group of its own and wait until its health check passes."""
+        """Start service ``name`` in a process group of its own."""
         with (self.folder / f"{name}.log").open("wb") as log:
-            process = subprocess.Popen(
+            return subprocess.Popen(
                 self.command(SERVICES[name]["command"]),
                 cwd=ROOT,
                 env=self.environment,
@@ -155,23 +157,19 @@ class Deployment:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        try:
-            self.wait_until_healthy(name, process)
-        except BaseException:
-            stop(process)
-            raise
-        return process
 
     def wait_until_healthy(self, name: str, process: subprocess.Popen[bytes]) -> None:
+        """Wait until the service's health check passes; it is not tried before its port answers."""
         end = datetime.now(UTC) + DEADLINE
+        port = {"code": self.code_port, "webserver": self.web_port}.get(name)
         check = self.command(SERVICES[name]["healthcheck"]["test"][1:])
-        while True:
-            done = subprocess.run(check, cwd=ROOT, env=self.environment, capture_output=True, check=False)
-            if done.returncode == 0:
-                return
+        while (port is not None and not listens(port)) or subprocess.run(
+            check, cwd=ROOT, env=self.environment, capture_output=True, check=False
+        ).returncode:
             log = (self.folder / f"{name}.log").read_text("utf-8")[-3000:]
             assert process.poll() is None, f"{name} ended with {process.returncode}:\n{log}"
             assert datetime.now(UTC) < end, f"{name} is not healthy after {DEADLINE}:\n{log}"
+            time.sleep(0.2)
 
     def graphql(self, query: str) -> dict[str, Any]:
         """Ask the webserver."""
@@ -183,6 +181,12 @@ class Deployment:
         with urlopen(request, timeout=60) as answer:  # noqa: S310
             data: dict[str, Any] = json.load(answer)["data"]
         return data
+
+
+def listens(port: int) -> bool:
+    """Whether something accepts connections on a port of this machine."""
+    with socket.socket() as caller:
+        return caller.connect_ex(("127.0.0.1", port)) == 0
 
 
 def stop(process: subprocess.Popen[bytes]) -> int:
@@ -236,8 +240,11 @@ def test_services_start_answer_and_end(deployment: Deployment) -> None:
     started: dict[str, subprocess.Popen[bytes]] = {}
     ended: dict[str, int] = {}
     try:
-        for name in ("code", "webserver", "daemon"):
-            started[name] = deployment.start(name)
+        for together in (("code",), ("webserver", "daemon")):
+            for name in together:
+                started[name] = deployment.start(name)
+            for name in together:
+                deployment.wait_until_healthy(name, started[name])
         seen = deployment.graphql(
             "{ workspaceOrError { ... on Workspace { locationEntries { name loadStatus locationOrLoadError"
             " { __typename ... on PythonError { message } } } } }"

@@ -162,7 +162,6 @@ def test_every_command_is_run_by_a_test() -> None:
 
 @pytest.mark.slow
 @pytest.mark.process
-@pytest.mark.timeout(600)
 def test_make(clone: Path) -> None:
     demo, ui = blocks(*RUN_BY["test_make"])
     assert "nothing to run: everything is there already" in run(demo, clone)
@@ -172,7 +171,6 @@ def test_make(clone: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.process
-@pytest.mark.timeout(600)
 def test_own_bars_and_a_scan_of_them(clone: Path) -> None:
     chapters = blocks(*RUN_BY["test_own_bars_and_a_scan_of_them"])
     read, mine, scanned = (run(block, clone) for block in chapters)
@@ -186,7 +184,6 @@ def test_own_bars_and_a_scan_of_them(clone: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.process
-@pytest.mark.timeout(600)
 def test_live_edge(clone: Path) -> None:
     replayed, served = (run(block, clone) for block in blocks(*RUN_BY["test_live_edge"]))
     assert "status complete" in " ".join(replayed.split())
@@ -197,7 +194,6 @@ def test_live_edge(clone: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.process
-@pytest.mark.timeout(600)
 def test_questions(clone: Path) -> None:
     asked, again = (run(block, clone) for block in blocks(*RUN_BY["test_questions"]))
     assert re.search(r"^AAPL +True", asked, re.MULTILINE)

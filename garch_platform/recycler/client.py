@@ -94,7 +94,7 @@ class Client:
         if self.session.subscriptions is before:
             self._answer([reply])
             return
-        self._fanout.remove(self.outbox)
+        self._fanout.flush()
         self._answer([reply])
         served = self._served() if self._served is not None else None
         interest = Interest.of(self.session.subscriptions, self.outbox.codec, served)

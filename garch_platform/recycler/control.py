@@ -18,12 +18,15 @@ from websockets.exceptions import InvalidHandshake, InvalidStatus, WebSocketExce
 from garch_platform.errors import GarchPlatformError, StreamError
 from garch_platform.recycler.replay import Replay
 from garch_platform.recycler.session import KEY_HEADER, SECRET_HEADER
+from garch_platform.recycler.socket_log import socket_log
 from garch_platform.recycler.wire import decode_request, rfc3339
+from garch_platform.rest.tls import tls_context
 
 __all__ = ["CONTROL_PATH", "RecyclerControl", "command", "moment_of", "speed_of"]
 
 CONTROL_PATH: Final = "/recycler/control"
 ANSWER_SECONDS: Final = 10.0
+CERTIFICATE: Final = "websocket.recycler.tls_certificate"
 UNAUTHORIZED: Final = 401
 
 Answer = dict[str, Any]
@@ -90,7 +93,8 @@ class RecyclerControl:
         certificate: PEM file that the server's certificate is checked against, besides the system's.
 
     Every method blocks until the answer is there, so it is not for an event loop's own thread, and raises
-    `StreamError` where nothing listens, the credentials are wrong or the command is refused.
+    `StreamError` where nothing listens, the credentials are wrong, the server's certificate is not trusted or the
+    command is refused, and `ConfigurationError` where ``certificate`` cannot be read.
     """
 
     def __init__(
@@ -123,6 +127,10 @@ class RecyclerControl:
         """Bars a minute from now on, or ``max``."""
         return self._ask({"action": "speed", "speed": speed})
 
+    @property
+    def _is_secure(self) -> bool:
+        return urlsplit(self.url).scheme == "wss"
+
     def _ask(self, request: Answer) -> Answer:
         try:
             answer = asyncio.run(self._asked(request))
@@ -132,9 +140,11 @@ class RecyclerControl:
             raise StreamError(
                 f"{self.url} is no recycler ({wrong}); check websocket.recycler.server_url"
             ) from None
+        except ssl.SSLError as wrong:
+            raise self._untrusted(wrong) from None
         except (OSError, TimeoutError, WebSocketException) as absent:
             raise StreamError(
-                f"no recycler answers at {self.url} ({absent or type(absent).__name__}); "
+                f"no recycler answers at {self.url} ({str(absent) or type(absent).__name__}); "
                 "start one with `garch recycle`, or correct websocket.recycler.server_url"
             ) from None
         if "error" in answer:
@@ -151,13 +161,15 @@ class RecyclerControl:
             KEY_HEADER: self._key.get_secret_value(),
             SECRET_HEADER: self._secret.get_secret_value(),
         }
+        context = tls_context(self._certificate, CERTIFICATE) if self._is_secure else None
         async with (
             asyncio.timeout(ANSWER_SECONDS),
             connect(
                 f"{self.url}{CONTROL_PATH}",
                 additional_headers=headers,
-                ssl=self._ssl(),
+                ssl=context,
                 proxy=None,
+                logger=socket_log(__name__),
             ) as connection,
         ):
             await connection.send(json.dumps(request))
@@ -172,10 +184,14 @@ class RecyclerControl:
             )
         return StreamError(f"{self.url} is no recycler (HTTP {status}); check websocket.recycler.server_url")
 
-    def _ssl(self) -> ssl.SSLContext | None:
-        if urlsplit(self.url).scheme != "wss":
-            return None
-        context = ssl.create_default_context()
-        if self._certificate is not None:
-            context.load_verify_locations(self._certificate)
-        return context
+    def _untrusted(self, error: ssl.SSLError) -> StreamError:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            given = "" if self._certificate is None else f", which is {self._certificate}"
+            return StreamError(
+                f"the certificate of {self.url} is not trusted ({error.verify_message}); {CERTIFICATE}{given}: "
+                "give the PEM file that the recycler has, for the host that the address names"
+            )
+        return StreamError(
+            f"{self.url} speaks no TLS that is understood here ({error.reason or error}); "
+            "correct websocket.recycler.server_url"
+        )

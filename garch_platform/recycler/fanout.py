@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import cached_property
 from typing import Any, Final, Literal
 
@@ -20,7 +21,7 @@ from garch_platform.recycler.session import ALL, Subscriptions
 from garch_platform.recycler.tick import Bar, Tick
 from garch_platform.recycler.wire import Codec
 
-__all__ = ["Fanout", "Interest"]
+__all__ = ["Fanout", "Interest", "Wanted"]
 
 COALESCE_SECONDS: Final = 0.001
 COALESCE_BYTES: Final = 64 * 1024
@@ -29,21 +30,54 @@ Channel = Literal["b", "d"]
 
 
 @dataclass(frozen=True)
+class Wanted:
+    """The symbols of one channel.
+
+    Attributes:
+        names: of the replay; of no meaning where all are wanted.
+        is_all: whether all of the replay's are wanted.
+        invented: symbols that the replay does not have, but gives (path ``/v2/test``).
+    """
+
+    names: frozenset[str] = frozenset()
+    is_all: bool = False
+    invented: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, symbols: Sequence[str], served: Sequence[str] | None) -> Wanted:
+        """Those of a subscription; ``served`` where those that the replay does not have are given, too."""
+        is_all = ALL in symbols
+        named = frozenset(symbols).difference({ALL})
+        invented = named.difference(served) if served else frozenset()
+        return cls(frozenset() if is_all else named - invented, is_all, invented)
+
+    def __bool__(self) -> bool:
+        return self.is_all or bool(self.names) or bool(self.invented)
+
+    def has(self, symbol: str) -> bool:
+        """Whether ``symbol`` is among them."""
+        return self.is_all or symbol in self.names or symbol in self.invented
+
+
+NOTHING: Final = Wanted()
+
+
+@dataclass(frozen=True)
 class Interest:
     """What a client gets; equal interests share their frames.
 
     Attributes:
         codec: of the connection.
-        bars: symbols of the bar subscription, or None for all.
-        days: symbols of the daily bars, or None for all.
-        invented: subscribed symbols that the replay does not have, but gives (path ``/v2/test``).
-        stands_in: symbol whose bars go out under those.
+        bars: of the bar subscription.
+        days: of the daily bars.
+        updates: of the updated bars, which there are where a fault makes them.
+        stands_in: symbol whose bars go out under those that are invented.
     """
 
     codec: Codec
-    bars: frozenset[str] | None
-    days: frozenset[str] | None
-    invented: frozenset[str] = frozenset()
+    bars: Wanted = NOTHING
+    days: Wanted = NOTHING
+    updates: Wanted = NOTHING
     stands_in: str = ""
 
     @classmethod
@@ -55,20 +89,14 @@ class Interest:
             codec: of the client.
             served: the replay's symbols where it shall get bars under any symbol, else None.
         """
-        bars, days = (_names(subscriptions.of(channel)) for channel in ("bars", "dailyBars"))
-        if not served:
-            return cls(codec, bars, days)
-        invented = ((bars or frozenset()) | (days or frozenset())).difference(served)
-        return cls(codec, bars, days, invented, served[0])
+        channels = ("bars", "dailyBars", "updatedBars")
+        bars, days, updates = (Wanted.of(subscriptions.of(channel), served) for channel in channels)
+        return cls(codec, bars, days, updates, served[0] if served else "")
 
     @cached_property
     def is_empty(self) -> bool:
         """Whether no bar can reach the client."""
-        return self.bars == self.days == frozenset()
-
-
-def _names(symbols: Sequence[str]) -> frozenset[str] | None:
-    return None if ALL in symbols else frozenset(symbols)
+        return not (self.bars or self.days or self.updates)
 
 
 class _EncodedTick:
@@ -81,14 +109,14 @@ class _EncodedTick:
         self._elements: dict[tuple[str, Channel, str], bytes] = {}
         self._moments: dict[tuple[str, Channel], object] = {}
 
-    def wanted(self, symbols: frozenset[str] | None, interest: Interest) -> Iterable[str]:
-        """The symbols of the tick among ``symbols``, in the order of the tick."""
+    def wanted(self, symbols: Wanted, interest: Interest) -> Iterable[str]:
+        """The symbols of the tick among ``symbols``, in the order of the tick; then those that are invented."""
         bars = self.bars
-        if symbols is None:
-            return bars
-        names = [name for name in bars if name in symbols]
+        if not symbols.invented:
+            return bars if symbols.is_all else [name for name in bars if name in symbols.names]
+        names = [name for name in bars if symbols.has(name)]
         if interest.stands_in in bars:
-            names += sorted(symbols & interest.invented)
+            names += sorted(symbols.invented.difference(bars))
         return names
 
     def bar(self, symbol: str, interest: Interest) -> Bar:
@@ -96,7 +124,7 @@ class _EncodedTick:
         bar = self.bars.get(symbol)
         return bar if bar is not None else self.bars[interest.stands_in]._replace(symbol=symbol)
 
-    def elements(self, channel: Channel, symbols: frozenset[str] | None, interest: Interest) -> list[bytes]:
+    def elements(self, channel: Channel, symbols: Wanted, interest: Interest) -> list[bytes]:
         """The encoded bars of ``channel`` among ``symbols``."""
         codec, known = interest.codec, self._elements
         found = []
@@ -129,14 +157,13 @@ class _Group:
         self.frames: list[bytes] = []
         self.waiting = 0
 
-    def take(self, tick: _EncodedTick) -> int:
+    def take(self, tick: _EncodedTick, correct_after: float) -> int:
         """Frame what the tick has for the members; the number of bars to all of them."""
         interest = self.interest
         count = 0
-        wanted: tuple[tuple[Channel, frozenset[str] | None], ...]
-        wanted = (("b", interest.bars), ("d", interest.days))
+        wanted: tuple[tuple[Channel, Wanted], ...] = (("b", interest.bars), ("d", interest.days))
         for channel, symbols in wanted:
-            if symbols is None or symbols:
+            if symbols:
                 elements = tick.elements(channel, symbols, interest)
                 if elements:
                     frames = interest.codec.frames(elements)
@@ -161,47 +188,91 @@ class _Group:
 
 
 class _FaultyGroup(_Group):
-    """One client whose bars meet faults: each travels in a frame of its own."""
+    """One client whose bars meet faults: each travels in a frame of its own.
+
+    The correction of a bar comes before the symbol's next bar: right after the tick, or ``correct_after``
+    seconds later. That of a bar that is late itself comes in the same frame.
+    """
 
     def __init__(self, interest: Interest, injector: FaultInjector, cut: Callable[[], Any]) -> None:
         super().__init__(interest)
         self._injector = injector
         self._cut = cut
+        self._corrections: dict[str, tuple[datetime, Bar]] = {}
 
-    def take(self, tick: _EncodedTick) -> int:
-        interest = self.interest
+    def take(self, tick: _EncodedTick, correct_after: float) -> int:
+        interest, timestamp = self.interest, tick.tick.timestamp
         before = self._injector.bars
-        for symbol in tick.wanted(interest.bars, interest):
-            for delivery in self._injector.deliveries(tick.tick.timestamp, tick.bar(symbol, interest)):
-                self._send(delivery)
+        names = dict.fromkeys(tick.wanted(interest.bars, interest))
+        others = [name for name in tick.wanted(interest.updates, interest) if name not in names]
+        self._correct([name for name in (*names, *others) if name in self._corrections])
+        for symbol in names:
+            for delivery in self._injector.deliveries(timestamp, tick.bar(symbol, interest)):
+                self._send(delivery, is_late=delivery.timestamp != timestamp)
+        for symbol in others:
+            if self._injector.revises():
+                self._corrections[symbol] = timestamp, tick.bar(symbol, interest)
         days = tick.elements("d", interest.days, interest)
         if days and not self._injector.is_mute:
             self.keep(interest.codec.frames(days))
         if self._injector.is_cut:
             self.flush()
             self._cut()
+        elif self._corrections:
+            self._correct_after(correct_after, timestamp)
         return self._injector.bars - before
 
     def finish(self) -> None:
-        """Send the bars that waited for a next one."""
+        """Send the bars that waited for a next one, and what is still to be corrected."""
         for delivery in self._injector.remaining():
-            self._send(delivery)
+            self._send(delivery, is_late=True)
+        self.settle()
+
+    def settle(self) -> None:
+        """Correct now what is still to be corrected."""
+        self._correct(list(self._corrections))
         self.flush()
 
-    def _send(self, delivery: Delivery) -> None:
-        codec = self.interest.codec
+    def _send(self, delivery: Delivery, *, is_late: bool) -> None:
+        codec, symbol, correction = self.interest.codec, delivery.bar.symbol, delivery.correction
         frames = codec.frame(codec.undecodable) if delivery.is_malformed_before else b""
         moment = codec.moment(delivery.timestamp)
-        frames += codec.frames([codec.element("b", delivery.bar, moment)])
+        elements = [codec.element("b", delivery.bar, moment)]
+        if correction is not None and self.interest.updates.has(symbol):
+            if is_late or delivery.delay:
+                elements.append(codec.element("u", correction, moment))
+            else:
+                self._corrections[symbol] = delivery.timestamp, correction
+        frames += codec.frames(elements)
         if delivery.delay:
-            asyncio.get_running_loop().call_later(delivery.delay, self._send_late, frames)
+            asyncio.get_running_loop().call_later(delivery.delay, self._send_late, symbol, frames)
         else:
             self.keep(frames)
 
-    def _send_late(self, frames: bytes) -> None:
-        if not self._injector.is_mute:
+    def _send_late(self, symbol: str, frames: bytes) -> None:
+        if self.interest.bars.has(symbol) and not self._injector.is_mute:
             for outbox in self.members:
                 outbox.write(frames)
+
+    def _correct_after(self, seconds: float, timestamp: datetime) -> None:
+        if seconds:
+            asyncio.get_running_loop().call_later(seconds, self._correct_bars_of, timestamp)
+        else:
+            self._correct(list(self._corrections))
+
+    def _correct_bars_of(self, timestamp: datetime) -> None:
+        self._correct([name for name, (moment, _) in self._corrections.items() if moment == timestamp])
+        self.flush()
+
+    def _correct(self, symbols: Iterable[str]) -> None:
+        """Give the own values of the bars of ``symbols`` that were sent with others."""
+        codec, elements = self.interest.codec, []
+        for symbol in symbols:
+            timestamp, bar = self._corrections.pop(symbol)
+            if self.interest.updates.has(symbol) and not (self._injector.is_mute or self._injector.is_cut):
+                elements.append(codec.element("u", bar, codec.moment(timestamp)))
+        if elements:
+            self.keep(codec.frames(elements))
 
 
 class Fanout:
@@ -227,12 +298,20 @@ class Fanout:
         interest: Interest,
         faults: tuple[FaultInjector, Callable[[], Any]] | None = None,
     ) -> None:
-        """Put a client into the group of its interest; it gets what comes from now on."""
-        self.remove(outbox)
+        """Put a client into the group of its interest; it gets what comes from now on.
+
+        A client with faults takes what it is still due along, as far as it still wants it.
+        """
+        if faults is None or not faults[0].may_revise:
+            interest = replace(interest, updates=NOTHING)
+        key: object = interest if faults is None else outbox
+        if interest.is_empty or self._group_of.get(outbox) != key:
+            self.remove(outbox)
         if interest.is_empty:
             return
-        key: object = interest if faults is None else outbox
-        if key not in self._groups:
+        if key in self._groups:
+            self._groups[key].interest = interest
+        else:
             self._groups[key] = _Group(interest) if faults is None else _FaultyGroup(interest, *faults)
         self._groups[key].members[outbox] = None
         self._group_of[outbox] = key
@@ -248,14 +327,19 @@ class Fanout:
         if not group.members:
             del self._groups[key]
 
-    def send(self, tick: Tick) -> bool:
-        """Give a tick to all groups; whether it was written already rather than kept for a moment."""
+    def send(self, tick: Tick, correct_after: float = 0.0) -> bool:
+        """Give a tick to all groups; whether it was written already rather than kept for a moment.
+
+        Args:
+            tick: that is due.
+            correct_after: seconds after which bars that were sent with other values are corrected.
+        """
         self._days.add(tick.timestamp, tick.bars)
         if not self._groups:
             return True
         encoded = _EncodedTick(tick, self._days)
         for group in list(self._groups.values()):
-            self.delivered += group.take(encoded)
+            self.delivered += group.take(encoded, correct_after)
         loop = asyncio.get_running_loop()
         waiting = max((group.waiting for group in self._groups.values()), default=0)
         if loop.time() - self._flushed_at >= COALESCE_SECONDS or waiting >= COALESCE_BYTES:
@@ -277,6 +361,14 @@ class Fanout:
     def finish(self) -> None:
         """The replay is over: nothing is held back any longer."""
         self.flush()
-        for group in self._groups.values():
-            if isinstance(group, _FaultyGroup):
-                group.finish()
+        for group in self._faulty():
+            group.finish()
+
+    def settle(self) -> None:
+        """The server stops: every bar that was sent with other values is corrected."""
+        self.flush()
+        for group in self._faulty():
+            group.settle()
+
+    def _faulty(self) -> list[_FaultyGroup]:
+        return [group for group in self._groups.values() if isinstance(group, _FaultyGroup)]

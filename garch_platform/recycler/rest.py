@@ -23,6 +23,9 @@ DEFAULT_LIMIT: Final = 1_000
 MOST: Final = 10_000
 MINUTE: Final = "1Min"
 DAY: Final = "1Day"
+LENGTH: Final = re.compile(r"(?P<number>[1-9][0-9]?)(?P<unit>[A-Za-z]+)")
+UNITS: Final = {"T": "Min", "Min": "Min", "H": "Hour", "Hour": "Hour", "D": "Day", "Day": "Day"}
+"""Of a length as Alpaca takes it, and the unit's name here."""
 
 DAY_AND_MORE: Final = timedelta(hours=36)
 EARLIEST: Final = datetime(2, 1, 1, tzinfo=UTC)
@@ -40,8 +43,8 @@ def bars_page(replay: Replay, query: str, *, symbol: str | None = None) -> dict[
     """One page of ``GET /v2/stocks/bars``.
 
     Bars come by symbol and time; ``limit`` counts all symbols together, and ``next_page_token`` names the
-    last bar of the page. Feed and adjustment are taken as they come: the replay has one of each. Daily
-    bars of a replay of shorter ones are made from what was sent.
+    last bar of the page. Feed and adjustment are taken as they come: the replay has one of each. It has bars of
+    the length with which they were stamped, a minute in the live clock, and daily bars made from these.
 
     Args:
         replay: that remembers what it sent.
@@ -57,10 +60,8 @@ def bars_page(replay: Replay, query: str, *, symbol: str | None = None) -> dict[
         raise BadRequest("symbols: name at least one, separated by commas")
     limit = _limit(given.get("limit"))
     start, end = (_moment(given.get(name), name) for name in ("start", "end"))
-    is_descending = _choice(given.get("sort", "asc"), "sort", ("asc", "desc")) == "desc"
-    native = str(replay.status().get("timeframe") or MINUTE)
-    timeframe = _choice(given.get("timeframe", ""), "timeframe", dict.fromkeys((native, MINUTE, DAY)))
-    is_made = timeframe == DAY != native
+    is_descending = _is_descending(given.get("sort", "asc"))
+    is_made = _is_made(replay, given.get("timeframe", ""))
     after = _after(given.get("page_token"))
     frames = replay.replayed(symbols, *(_days(start, end) if is_made else (start, end)), since=after[0])
     if is_made:
@@ -122,6 +123,19 @@ def _days(start: datetime | None, end: datetime | None) -> tuple[datetime | None
     )
 
 
+def _is_made(replay: Replay, asked: str) -> bool:
+    """Whether bars of the length ``asked`` are made from those that were sent, rather than these themselves."""
+    status = replay.status()
+    sent = str(status["timeframe"]) if status.get("clock") == "historical" else MINUTE
+    found = LENGTH.fullmatch(asked)
+    name = f"{found['number']}{UNITS.get(found['unit'], found['unit'])}" if found else asked
+    if name not in (sent, DAY):
+        raise BadRequest(
+            f"timeframe: {asked!r} is not served; ask for {' or '.join(dict.fromkeys((sent, DAY)))}"
+        )
+    return name == DAY != sent
+
+
 def _limit(text: str | None) -> int:
     if text is None:
         return DEFAULT_LIMIT
@@ -130,10 +144,10 @@ def _limit(text: str | None) -> int:
     return int(text)
 
 
-def _choice(text: str, name: str, allowed: Iterable[str]) -> str:
-    if text not in (choices := list(allowed)):
-        raise BadRequest(f"{name}: {text!r} is not served; ask for {' or '.join(choices)}")
-    return text
+def _is_descending(sort: str) -> bool:
+    if sort not in ("asc", "desc"):
+        raise BadRequest(f"sort: {sort!r} is not served; ask for asc or desc")
+    return sort == "desc"
 
 
 def _moment(text: str | None, name: str) -> datetime | None:

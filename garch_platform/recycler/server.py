@@ -9,6 +9,9 @@
 ``/recycler/control``     WebSocket: status, pause, resume, seek, speed
 ========================  =======================================================================
 
+Every answer, that of a handshake too, names the run of the server in ``Recycler-Run``: of another run neither
+stamps nor proxies are known.
+
 At a set speed a tick goes out when it is due, whoever is slow. At speed ``max`` the next one is drawn when
 somebody is subscribed and every client has read down to the low-water mark. A client that takes nothing for
 ``stall_seconds``, or lets the others wait for as long, or for which more than ``queue_megabytes`` wait, is cut
@@ -21,6 +24,7 @@ import asyncio
 import contextlib
 import errno
 import logging
+import secrets as randomness
 import ssl
 from collections.abc import AsyncGenerator, Coroutine
 from typing import Any, Final, Self
@@ -47,13 +51,16 @@ from garch_platform.recycler.outbox import (
 )
 from garch_platform.recycler.replay import Replay
 from garch_platform.recycler.session import Credentials, Session
+from garch_platform.recycler.socket_log import socket_log
 from garch_platform.recycler.wire import codec_for, error
 from garch_platform.settings.live import LOOPBACK, Recycler, Secrets
 
-__all__ = ["FEEDS", "RecyclerServer"]
+__all__ = ["FEEDS", "RUN_HEADER", "RecyclerServer"]
 
 logger = logging.getLogger(__name__)
 
+RUN_HEADER: Final = "Recycler-Run"
+"""Of every answer, that of the stream's handshake included: what tells the runs of a server apart."""
 FEEDS: Final = ("iex", "sip", "test")
 TEST_FEED: Final = "test"
 MEBIBYTE: Final = 1024 * 1024
@@ -64,6 +71,7 @@ CLOSE_SECONDS: Final = 1.0
 BACKLOG: Final = 1024
 CHECKS_PER_STALL: Final = 4
 POLL_SECONDS: Final = 0.05
+HALF_A_MINUTE: Final = 30.0
 
 
 def _tls(settings: Recycler) -> ssl.SSLContext | None:
@@ -127,6 +135,7 @@ class RecyclerServer:
         self._feeds = feeds
         self._auth_seconds = auth_seconds
         self._tls = _tls(settings)
+        self._run = randomness.token_hex(8)
         self._fanout = Fanout()
         self._backlog = Backlog()
         self._clients: set[Client] = set()
@@ -152,14 +161,13 @@ class RecyclerServer:
         Raises:
             StreamError: the address cannot be listened at.
         """
-        sockets = logging.getLogger(f"{__name__}.sockets")
-        sockets.setLevel(max(logging.INFO, sockets.getEffectiveLevel()))  # DEBUG shows headers: credentials
         try:
             self._server = await serve(
                 self._converse,
                 self.host,
                 self.port,
                 process_request=self._request,
+                process_response=self._name_run,
                 create_connection=StreamConnection,
                 compression=None,
                 ssl=self._tls,
@@ -173,7 +181,7 @@ class RecyclerServer:
                 write_limit=WRITE_LIMITS,
                 server_header=None,
                 backlog=BACKLOG,
-                logger=sockets,
+                logger=socket_log(__name__),
             )
         except OSError as refusal:
             raise _cannot_listen(self.host, self.port, refusal) from None
@@ -189,6 +197,7 @@ class RecyclerServer:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        self._fanout.settle()
         await asyncio.gather(*(self._dismiss(client) for client in list(self._clients)))
         if self._server is not None:
             self._server.close()
@@ -223,7 +232,7 @@ class RecyclerServer:
         try:
             await self._hold_back()
             async for tick in ticks:
-                if self._fanout.send(tick):
+                if self._fanout.send(tick, self._half_a_bar()):
                     await asyncio.sleep(0)
                 await self._hold_back()
         finally:
@@ -247,6 +256,11 @@ class RecyclerServer:
 
     def _is_max(self) -> bool:
         return self.replay.speed == MAX
+
+    def _half_a_bar(self) -> float:
+        """Seconds; at speed max none."""
+        speed = self.replay.speed
+        return 0.0 if speed == MAX else HALF_A_MINUTE / float(speed)
 
     async def _watch(self) -> None:
         """Find the clients that do not read."""
@@ -336,6 +350,9 @@ class RecyclerServer:
             async with asyncio.timeout(CLOSE_SECONDS):
                 await client.connection.close(CloseCode.GOING_AWAY)
         client.outbox.transport.abort()
+
+    def _name_run(self, _: ServerConnection, __: Request, response: Response) -> None:
+        response.headers[RUN_HEADER] = self._run
 
     async def _request(self, connection: ServerConnection, request: Request) -> Response | None:
         if isinstance(connection, StreamConnection):

@@ -4,9 +4,9 @@ A connection is greeted, authenticates by headers of the handshake or by a messa
 a wrong key (402) or a full house (406) it may try again until its time is up (404). Corrections and
 cancel errors follow the subscription to trades, as on Alpaca's feed.
 
-Bars, updated bars and daily bars are the channels that a replay fills; the others of the stock feed are
-acknowledged and stay empty. So do updated bars: they carry trades that came late, and a stored bar has
-none to come.
+Bars and daily bars are the channels that a replay fills; the others of the stock feed are acknowledged and stay
+empty. Updated bars carry trades that came late, and a stored bar has none to come: they are there where the
+fault ``revise`` sends a bar with other values first.
 """
 
 from __future__ import annotations

@@ -30,10 +30,8 @@ __all__ = [
     "Message",
     "bar_fields",
     "codec_for",
-    "decode_messages",
     "decode_request",
     "error",
-    "read_bar",
     "rfc3339",
     "success",
 ]
@@ -203,18 +201,3 @@ def decode_request(data: str | bytes) -> dict[str, Any] | None:
     except (ValueError, RecursionError, msgpack.UnpackException):
         return None
     return message if isinstance(message, dict) else None
-
-
-def decode_messages(data: str | bytes) -> list[dict[str, Any]]:
-    """The messages of one frame of the server; times of MessagePack stay `msgpack.Timestamp`."""
-    messages: list[dict[str, Any]] = json.loads(data) if isinstance(data, str) else msgpack.unpackb(data)
-    return messages
-
-
-def read_bar(message: Message) -> tuple[datetime, Bar]:
-    """Time and bar of a message ``b``, ``u`` or ``d`` in either codec."""
-    moment = message["t"]
-    timestamp = datetime.fromisoformat(moment) if isinstance(moment, str) else moment.to_datetime()
-    open_, high, low, close = (float(message[key]) for key in ("o", "h", "l", "c"))
-    volume = float(message["v"])
-    return timestamp, Bar(message["S"], open_, high, low, close, volume, message["n"], message["vw"])

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from garch_platform.errors import StoreError, StreamError
-from garch_platform.stream.connection import KeptConnection, cancelled
+from garch_platform.stream.connection import KeptConnection
 from garch_platform.stream.counts import Counts, Latencies, StreamSummary
 from garch_platform.stream.endpoint import Endpoint
 from garch_platform.stream.feed import BarFeed
@@ -28,6 +28,7 @@ from garch_platform.stream.resume import StoredBars
 from garch_platform.stream.rows import CHANNELS, bar_row, instant, microseconds
 from garch_platform.stream.spool import Spool
 from garch_platform.stream.status import Metrics, StreamStatus, only_client, write_status
+from garch_platform.stream.tasks import cancelled
 from garch_platform.stream.writer import Writer
 
 __all__ = ["StreamClient", "StreamOptions"]
@@ -115,6 +116,7 @@ class StreamClient:
             step=self._step,
             is_expected=None if is_live_replay else hours.has_bars,
             may_step_back=endpoint.is_historical,
+            may_be_corrected=endpoint.is_recycler,
         )
         self._first: dict[str, int] = {}
         self._peak = 0
@@ -231,7 +233,7 @@ class StreamClient:
             gaps=self._gaps,
             journal=self._journal,
             stored=self._stored,
-            proxies=self._replay.proxies if self._replay else dict,
+            proxied=self._replay.proxied if self._replay else None,
             resumed=self._resumed,
             counts=self.counts,
             flush_seconds=options.flush_seconds,
@@ -263,7 +265,7 @@ class StreamClient:
             mute_seconds=options.mute_seconds,
             connection_limit_seconds=options.connection_limit_seconds,
             history=timedelta(days=options.history_days),
-            before_first=self._writer.flush,
+            before_first=self._writer.ready,
             connected=self._now_connected,
             is_ahead=self._is_ahead,
         )
@@ -329,7 +331,7 @@ class StreamClient:
     async def _received(self, message: Mapping[str, Any]) -> None:
         now = time.time_ns() // 1000
         kind, symbol = message["T"], message["S"]
-        row = bar_row(CHANNELS[kind], symbol, message, now)
+        row = bar_row(CHANNELS[kind], symbol, message, now, self._feed.run)
         if kind != "d":
             self._peak = max(self._peak, row.timestamp)
         with self._connection.receiving():

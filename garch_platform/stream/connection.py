@@ -18,8 +18,9 @@ from garch_platform.stream.gaps import Gaps
 from garch_platform.stream.history import ReplayState, is_recycler, stamp_of
 from garch_platform.stream.hours import MarketHours
 from garch_platform.stream.rows import microseconds
+from garch_platform.stream.tasks import cancelled
 
-__all__ = ["KeptConnection", "cancelled"]
+__all__ = ["KeptConnection"]
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +48,7 @@ class KeptConnection:
         mute_seconds: without any message, after which the connection is taken for dead.
         connection_limit_seconds: before another try after 406.
         history: of a live replay that is looked back at where nothing is stored.
-        before_first: awaited before the first connection.
+        before_first: awaited before the first connection; it is not to take long.
         connected: called after every connection.
         is_ahead: whether a replay has sent a later bar of the symbols than a time (null = any); in a thread.
     """
@@ -256,11 +257,3 @@ class KeptConnection:
         if error.is_connection_limit:
             return self._limit_seconds * (1 + LIMIT_JITTER * random.random())  # noqa: S311 - jitter is no secret
         return self._feed.pause(failures)
-
-
-async def cancelled(task: asyncio.Future[Any]) -> None:
-    """End ``task``; a cancellation that a library swallows is repeated."""
-    task.add_done_callback(lambda done: done.cancelled() or done.exception())
-    while not task.done():
-        task.cancel()
-        await asyncio.wait([task], timeout=0.2)

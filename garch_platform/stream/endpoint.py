@@ -13,6 +13,7 @@ from pydantic import SecretStr
 
 from garch_platform.bars import Timeframe
 from garch_platform.errors import ConfigurationError
+from garch_platform.rest.tls import tls_context
 from garch_platform.settings import Secrets, Settings
 
 __all__ = ["Endpoint", "endpoint_of"]
@@ -21,6 +22,7 @@ ALPACA_STREAM: Final = "wss://stream.data.alpaca.markets"
 ALPACA_DOMAIN: Final = ".alpaca.markets"
 MINUTE: Final = Timeframe.parse("1Min")
 TEST_FEED: Final = "test"
+CERTIFICATE: Final = "websocket.recycler.tls_certificate"
 
 
 @dataclass(frozen=True)
@@ -82,18 +84,7 @@ class Endpoint:
         Raises:
             ConfigurationError: the certificate cannot be read.
         """
-        if self.certificate is None:
-            return None
-        context = ssl.create_default_context()
-        try:
-            context.load_verify_locations(self.certificate)
-        except (OSError, ssl.SSLError) as error:
-            raise ConfigurationError(
-                f"{self.certificate} (websocket.recycler.tls_certificate) cannot be read ({error}); "
-                "give the PEM file that the recycler has"
-            ) from error
-        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-        return context
+        return None if self.certificate is None else tls_context(self.certificate, CERTIFICATE)
 
     @property
     def step(self) -> timedelta:

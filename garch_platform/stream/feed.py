@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from garch_platform.errors import StreamError
 from garch_platform.stream.endpoint import Endpoint
+from garch_platform.stream.history import RUN_HEADER
 
 __all__ = ["BarFeed", "FeedError", "MalformedFrame"]
 
@@ -80,8 +81,8 @@ class BarFeed:
         self.symbols = list(symbols)
         self.subscribed: list[str] = []
         """Symbols whose bars the server has acknowledged on this connection."""
-        self.malformed = 0
-        """Frames that could not be decoded, so far."""
+        self.run: str | None = None
+        """The run of a recycler that this connection leads to; null in mode alpaca."""
         self.heard: Callable[[], None] = lambda: None
         """Called with every message, whatever it is."""
         self._receive = receive
@@ -98,6 +99,7 @@ class BarFeed:
         try:
             async with asyncio.timeout(HANDSHAKE_SECONDS):
                 await self._stream.start()
+                self.run = self._stream.header(RUN_HEADER)
         except self._stream.errors as error:
             raise self._refused(error, _handshake_status(error)) from error
         except (OSError, TimeoutError, EOFError) as error:
@@ -117,7 +119,6 @@ class BarFeed:
         except (self._stream.errors, OSError, EOFError) as error:
             raise FeedError(f"{self.endpoint.stream_url} broke off: {_text(error)}") from error
         except (ValueError, TypeError, AttributeError, LookupError) as error:
-            self.malformed += 1
             raise MalformedFrame(
                 f"a frame of {self.endpoint.stream_url} cannot be decoded: {error}"
             ) from error
@@ -166,6 +167,27 @@ def _text(error: BaseException) -> str:
     return next(iter(str(error).splitlines()), "") or type(error).__name__
 
 
+def _socket_log() -> logging.Logger:
+    """The log of a socket without DEBUG, where the library writes every frame: credentials."""
+    log = logging.getLogger(f"{__name__}.sockets")
+    log.setLevel(max(logging.INFO, logger.getEffectiveLevel()))
+    return log
+
+
+def _parameters(endpoint: Endpoint) -> dict[str, Any]:
+    """Of the library's connection."""
+    context = endpoint.tls_context()
+    return {
+        "ping_interval": 20,
+        "ping_timeout": 20,
+        "close_timeout": CLOSE_SECONDS,
+        "max_size": LARGEST_MESSAGE,
+        "max_queue": FRAMES_AHEAD,
+        "logger": _socket_log(),
+        **({} if context is None else {"ssl": context}),
+    }
+
+
 def _stream(endpoint: Endpoint, symbols: Sequence[str], dispatched: Receive) -> Any:
     """alpaca-py's client whose messages all come to ``dispatched``."""
     from alpaca.data.live import StockDataStream
@@ -179,6 +201,11 @@ def _stream(endpoint: Endpoint, symbols: Sequence[str], dispatched: Receive) -> 
         async def start(self) -> None:
             await self._start_ws()
             await self._send_subscribe_msg()
+
+        def header(self, name: str) -> str | None:
+            socket: Any = self._ws
+            value: str | None = socket.response_headers.get(name)
+            return value
 
         async def consume(self) -> None:
             await self._consume()
@@ -203,20 +230,11 @@ def _stream(endpoint: Endpoint, symbols: Sequence[str], dispatched: Receive) -> 
         async def _dispatch(self, msg: Any) -> None:
             await dispatched(msg)
 
-    parameters: dict[str, Any] = {
-        "ping_interval": 20,
-        "ping_timeout": 20,
-        "close_timeout": CLOSE_SECONDS,
-        "max_size": LARGEST_MESSAGE,
-        "max_queue": FRAMES_AHEAD,
-    }
-    if (context := endpoint.tls_context()) is not None:
-        parameters["ssl"] = context
     stream = Stream(
         endpoint.key.get_secret_value(),
         endpoint.secret.get_secret_value(),
         raw_data=True,
-        websocket_params=parameters,
+        websocket_params=_parameters(endpoint),
         url_override=endpoint.stream_url,
     )
     subscriptions: list[Any] = [stream.subscribe_bars, stream.subscribe_updated_bars]

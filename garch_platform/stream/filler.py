@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 from garch_platform.errors import StreamError
 from garch_platform.stream.counts import Counts
 from garch_platform.stream.endpoint import Endpoint
-from garch_platform.stream.gaps import Gaps, Span
+from garch_platform.stream.gaps import CORRECTION, Gaps, Span
 from garch_platform.stream.history import BarHistory
 from garch_platform.stream.rows import BarRow, instant, microseconds
 from garch_platform.stream.writer import Writer
@@ -194,7 +194,12 @@ class GapFiller:
                 self._note(span, first.get(span.symbol), max(known), found[span.symbol])
 
     def _note(self, span: Span, first: int | None, end: int, bars: int) -> None:
-        """Record it; not the minutes in which a symbol of the market did not trade: they are no gaps."""
+        """Record it; not the minutes in which a symbol of the market did not trade: they are no gaps.
+
+        Neither is a bar that is there and was looked at again.
+        """
+        if span.cause == CORRECTION:
+            return
         start = first if span.start is None else span.start
         is_quiet_minute = not bars and span.cause == "hole" and not self.endpoint.is_recycler
         if start is not None and start < end and not is_quiet_minute:

@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-__all__ = ["Gaps", "Span"]
+__all__ = ["CORRECTION", "Gaps", "Span"]
 
 DAY: Final = 86_400_000_000
 LATE_STEPS: Final = 5
 EARLIER_TIMES: Final = 3
+CORRECTION: Final = "correction"
 SPANS_PER_SYMBOL: Final = 64
 """More holes than these are merged into one span; asking for too much loses nothing."""
 
@@ -29,7 +30,7 @@ class Span:
         start: first microsecond; null = as early as the server answers.
         end: first microsecond after it; null = open, up to what the server knows.
         cause: ``start``, ``reconnect``, ``hole``, ``malformed``, ``rewound``, ``spool``, ``stop``: why it is
-            asked for.
+            asked for; ``correction``: its bar is there, and the correction of it may have been missed.
     """
 
     symbol: str
@@ -47,6 +48,8 @@ class Gaps:
         is_expected: whether bars can exist between two moments (a night leaves no hole).
         may_step_back: whether the stream may begin again at an earlier time; then a few times in a row that
             lie well before the newest are taken for it (a late bar has newer ones around it).
+        may_be_corrected: whether the REST interface has the right values of a bar whose updated bar was missed:
+            then a symbol's last bar before an interruption is asked for again.
     """
 
     def __init__(
@@ -56,8 +59,10 @@ class Gaps:
         step: int,
         is_expected: Callable[[int, int], bool] | None = None,
         may_step_back: bool = False,
+        may_be_corrected: bool = False,
     ) -> None:
         self._step = step
+        self._may_be_corrected = may_be_corrected
         self._may_step_back = may_step_back
         self._newest: int | None = None
         self._earlier: list[int] = []
@@ -81,8 +86,8 @@ class Gaps:
 
     @property
     def pending(self) -> int:
-        """Spans that wait to be asked for or for their answer, open ones not counted."""
-        return sum(len(spans) for spans in self._holes.values()) + len(self._asked)
+        """Spans that wait to be asked for or for their answer; not the open ones, nor bars that are there."""
+        return sum(span.cause != CORRECTION for span in self.snapshot())
 
     def after(self, timestamp: int) -> int:
         """Start of what may follow a bar; half a step for daily ones, which shift with daylight saving."""
@@ -97,6 +102,8 @@ class Gaps:
         for symbol in self._symbols:
             stored = last.get(symbol)
             start = first if stored is None else self.after(stored)
+            if stored is not None:
+                self._look_again(symbol, stored)
             seen = self._last.get(symbol)
             if seen is None:
                 if stored is not None:
@@ -108,9 +115,15 @@ class Gaps:
     def interrupted(self, cause: str) -> None:
         """From each symbol's last bar on, bars may have been missed."""
         for symbol, last in self._last.items():
+            self._look_again(symbol, last)
             if symbol not in self._open:
                 self._open[symbol] = Span(symbol, self.after(last), None, cause)
         self._answered.clear()
+
+    def _look_again(self, symbol: str, timestamp: int) -> None:
+        span = Span(symbol, timestamp, timestamp + 1, CORRECTION)
+        if self._may_be_corrected and span not in self._asked and span not in self._holes.get(symbol, []):
+            self._add(span)
 
     def rewound(self, first: int | None) -> None:
         """The server's clock was set back: it knows nothing of what is missing, and what comes is new."""
@@ -232,7 +245,8 @@ class Gaps:
             starts = [each.start for each in spans if each.start is not None]
             start = min(starts) if len(starts) == len(spans) else None
             end = max(each.end for each in spans if each.end is not None)
-            self._holes[span.symbol] = [Span(span.symbol, start, end, span.cause)]
+            cause = next((each.cause for each in reversed(spans) if each.cause != CORRECTION), CORRECTION)
+            self._holes[span.symbol] = [Span(span.symbol, start, end, cause)]
 
     def _filled(self, symbol: str, start: int | None, end: int) -> None:
         spans = self._holes.get(symbol)

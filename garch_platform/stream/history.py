@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -16,9 +16,9 @@ from garch_platform.errors import SourceError, StreamError
 from garch_platform.rest.alpaca import ALPACA, AlpacaAccess, Server, bar_pages, bar_query
 from garch_platform.rest.request_pace import RequestFailed, RequestRefused
 from garch_platform.stream.endpoint import Endpoint
-from garch_platform.stream.rows import REST, BarRow, bar_row, instant, microseconds
+from garch_platform.stream.rows import REST, BarRow, Proxied, bar_row, instant, microseconds
 
-__all__ = ["FOR_EVER", "BarHistory", "ReplayState", "is_recycler", "stamp_of"]
+__all__ = ["FOR_EVER", "RUN_HEADER", "BarHistory", "ReplayState", "is_recycler", "stamp_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +26,8 @@ Page = dict[str, list[BarRow]]
 
 TIMEOUT_SECONDS: Final = 20.0
 PROBE_SECONDS: Final = 5.0
+RUN_HEADER: Final = "Recycler-Run"
+"""Of every answer of a recycler: what tells its runs apart."""
 UNAUTHORIZED: Final = 401
 SYMBOLS_REFUSED: Final = (400, 422)
 """Statuses of a request of which a symbol is not known; nothing is said of the others."""
@@ -63,6 +65,7 @@ class BarHistory:
         self.symbols_per_request = symbols_per_request
         self.requests_per_minute = requests_per_minute
         self.stopping = stopping or threading.Event()
+        self._run: str | None = None
 
     @property
     def place(self) -> str:
@@ -83,7 +86,10 @@ class BarHistory:
 
     @cached_property
     def _client(self) -> Any:
-        return _data_client(self._access)
+        return _data_client(self._access, self._answered)
+
+    def _answered(self, run: str | None) -> None:
+        self._run = run
 
     def _sleep(self, seconds: float) -> None:
         if self.stopping.wait(seconds):
@@ -137,7 +143,8 @@ class BarHistory:
         now = microseconds(datetime.now(UTC))
         try:
             return {
-                symbol: [bar_row(REST, symbol, bar, now) for bar in rows] for symbol, rows in bars.items()
+                symbol: [bar_row(REST, symbol, bar, now, self._run) for bar in rows]
+                for symbol, rows in bars.items()
             }
         except ValueError as error:
             raise StreamError(f"{self.place}: the answer is no page of bars ({error})") from error
@@ -148,33 +155,41 @@ class ReplayState:
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
-        self.spans: Mapping[str, list[tuple[int, int]]] = {}
-        """Per symbol the spans of stamped time in which its bars were proxied, as last told."""
+        self._run: str | None = None
 
     @cached_property
     def _client(self) -> Any:
         return _data_client(_asked_once(self.endpoint, TIMEOUT_SECONDS))
 
+    @cached_property
+    def _proxy_client(self) -> Any:
+        """Asked for `proxied` alone, by one thread: an answer belongs to the run that gave it."""
+        return _data_client(_asked_once(self.endpoint, PROBE_SECONDS), self._answered)
+
+    def _answered(self, run: str | None) -> None:
+        self._run = run
+
     def status(self) -> dict[str, Any] | None:
         """Its status; null where it does not answer."""
-        answer = self._get("/status")
+        answer = self._get(self._client, "/status")
         return answer if isinstance(answer, dict) else None
 
-    def proxies(self) -> Mapping[str, list[tuple[int, int]]]:
-        """`spans`, brought up to date where the recycler answers."""
-        answer = self._get("/proxies")
-        if isinstance(answer, dict):
-            self.spans = {
-                symbol: [(_moment(span["start"]), _moment(span["end"])) for span in spans]
-                for symbol, spans in answer.items()
-            }
-        return self.spans
+    def proxied(self) -> Proxied | None:
+        """Which of the bars that it has sent by now were another symbol's; null where it does not answer."""
+        answer = self._get(self._proxy_client, "/proxies")
+        if not isinstance(answer, dict) or self._run is None:
+            return None
+        spans = {
+            symbol: [(_moment(span["start"]), _moment(span["end"])) for span in spans]
+            for symbol, spans in answer.items()
+        }
+        return Proxied(self._run, spans)
 
-    def _get(self, path: str) -> Any:
+    def _get(self, client: Any, path: str) -> Any:
         from alpaca.common.exceptions import APIError
 
         try:
-            return self._client.get(path, api_version="recycler")
+            return client.get(path, api_version="recycler")
         except (APIError, RequestFailed, ValueError) as error:
             logger.debug("%s/recycler%s: %s", self.endpoint.rest_url, path, error)
             return None
@@ -215,7 +230,7 @@ def _moment(text: str | None) -> int:
 
 def _server(endpoint: Endpoint) -> Server:
     if not endpoint.is_recycler:
-        return replace(ALPACA, url=endpoint.rest_url)
+        return replace(ALPACA, url=endpoint.rest_url, feed_setting="websocket.feed")
     return Server(
         name=f"the recycler at {endpoint.rest_url}",
         variables=("GARCH_RECYCLER_KEY", "GARCH_RECYCLER_SECRET"),
@@ -233,7 +248,12 @@ def _asked_once(endpoint: Endpoint, timeout: float) -> AlpacaAccess:
     )
 
 
-def _data_client(access: AlpacaAccess) -> Any:
+def _data_client(access: AlpacaAccess, answered: Callable[[str | None], None] | None = None) -> Any:
+    """alpaca-py's client; ``answered`` is told which run of a recycler gave each answer."""
     from alpaca.data.historical.stock import StockHistoricalDataClient
 
-    return access.open(StockHistoricalDataClient)
+    client: Any = access.open(StockHistoricalDataClient)
+    if answered is not None:
+        session = client._session  # noqa: SLF001 - alpaca-py has no other way in
+        session.hooks["response"].append(lambda answer, **_: answered(answer.headers.get(RUN_HEADER)))
+    return client

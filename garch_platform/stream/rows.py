@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
@@ -18,6 +18,7 @@ __all__ = [
     "MARKET_DATA",
     "REST",
     "BarRow",
+    "Proxied",
     "bar_row",
     "instant",
     "microseconds",
@@ -38,7 +39,10 @@ MICROSECOND: Final = timedelta(microseconds=1)
 
 
 class BarRow(NamedTuple):
-    """One bar as received; both times in microseconds since 1970 (UTC), absent values null."""
+    """One bar as received; both times in microseconds since 1970 (UTC), absent values null.
+
+    ``run`` names the run of a recycler that sent it, from its start to its end; null in mode alpaca.
+    """
 
     channel: str
     symbol: str
@@ -51,6 +55,20 @@ class BarRow(NamedTuple):
     trade_count: int | None
     vwap: float | None
     received_at: int
+    run: str | None = None
+
+
+class Proxied(NamedTuple):
+    """What one run of a recycler said of the bars that it has sent.
+
+    Attributes:
+        run: that was asked, after it had sent them.
+        spans: per symbol the spans of stamped time, half-open in microseconds, in which the bars of another
+            symbol stood in for its own.
+    """
+
+    run: str
+    spans: Mapping[str, Sequence[tuple[int, int]]]
 
 
 SCHEMA: Final = {
@@ -61,6 +79,7 @@ SCHEMA: Final = {
     "trade_count": pl.Int64,
     "vwap": pl.Float64,
     "received_at": pl.Int64,
+    "run": pl.String,
 }
 
 
@@ -74,7 +93,9 @@ def instant(value: int) -> datetime:
     return EPOCH + timedelta(microseconds=value)
 
 
-def bar_row(channel: str, symbol: str, values: Mapping[str, Any], received_at: int) -> BarRow:
+def bar_row(
+    channel: str, symbol: str, values: Mapping[str, Any], received_at: int, run: str | None = None
+) -> BarRow:
     """A row from a bar of Alpaca's wire, decoded from MessagePack (Timestamp) or JSON (RFC-3339 text).
 
     Raises:
@@ -99,29 +120,34 @@ def bar_row(channel: str, symbol: str, values: Mapping[str, Any], received_at: i
             None if count is None else int(count),
             None if vwap is None else float(vwap),
             received_at,
+            run,
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"a bar of {symbol} cannot be read: {error!r}") from error
 
 
-def rows_frame(
-    rows: Iterable[BarRow], endpoint: Endpoint, proxies: Mapping[str, list[tuple[int, int]]]
-) -> pl.DataFrame:
-    """Rows of ``market_data`` in the order of their arrival.
+def rows_frame(rows: Iterable[BarRow], endpoint: Endpoint, proxied: Proxied | None) -> pl.DataFrame:
+    """Rows of ``market_data`` in the order of their arrival, those of the run that was asked last.
+
+    A row is a symbol's own only if the run that sent it has said so since: stamps repeat from run to run, and
+    what one says does not hold for another.
 
     Args:
         rows: bars as received.
         endpoint: names their feed, source and timeframe.
-        proxies: per symbol the spans of stamped time, half-open in microseconds, in which the bars of
-            another symbol stood in for its own.
+        proxied: what a recycler said when it had sent the rows; null if none could be asked.
     """
     frame = pl.DataFrame(list(rows), schema=SCHEMA, orient="row")
     is_daily = pl.col("channel") == CHANNELS["d"]
-    standing_in = [
-        (pl.col("symbol") == symbol) & _overlaps(is_daily, start, end)
-        for symbol, spans in proxies.items()
-        for start, end in spans
-    ]
+    is_proxy = pl.lit(endpoint.is_recycler)
+    if endpoint.is_recycler and proxied is not None:
+        frame = frame.sort(_is_of(proxied.run), maintain_order=True)
+        standing_in = [
+            (pl.col("symbol") == symbol) & _overlaps(is_daily, start, end)
+            for symbol, spans in proxied.spans.items()
+            for start, end in spans
+        ]
+        is_proxy = pl.any_horizontal(~_is_of(proxied.run), *standing_in)
     return frame.select(
         "symbol",
         pl.when(is_daily).then(pl.lit(DAY)).otherwise(pl.lit(endpoint.timeframe.name)).alias("timeframe"),
@@ -129,10 +155,14 @@ def rows_frame(
         *("open", "high", "low", "close", "volume", "vwap", "trade_count"),
         pl.lit(endpoint.feed).alias("feed"),
         pl.lit(endpoint.data_source).alias("data_source"),
-        (pl.any_horizontal(standing_in) if standing_in else pl.lit(value=False)).alias("is_proxy"),
+        is_proxy.alias("is_proxy"),
         "channel",
         pl.col("received_at").cast(pl.Datetime("us")).dt.replace_time_zone("UTC").cast(UTC_TIMESTAMP),
     )
+
+
+def _is_of(run: str) -> pl.Expr:
+    return pl.col("run").eq_missing(pl.lit(run))
 
 
 def _overlaps(is_daily: pl.Expr, start: int, end: int) -> pl.Expr:
@@ -145,12 +175,21 @@ def _overlaps(is_daily: pl.Expr, start: int, end: int) -> pl.Expr:
 def split_rows(frame: pl.DataFrame, *, is_replay: bool = False) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Rows that are inserted where missing, and rows that replace what is there.
 
-    First come bars of the stream and of the REST interface, one a key: the first, of a replay the stream's
-    last; then updated and daily bars, of which the last one of a key holds.
+    First come bars of the stream and of the REST interface, of which the first of a key holds; then updated
+    and daily bars, of which the last does. Of a replay the last of a key holds, whatever it is: it sends an
+    updated bar after its bar, and its REST interface has the updated ones. What REST only repeats is left out.
     """
     replacing = pl.col("channel").is_in([CHANNELS["u"], CHANNELS["d"]])
-    first = frame.filter(~replacing)
     if is_replay:
-        first = first.sort(pl.col("channel") != REST, maintain_order=True)
-    first = first.unique(KEY, keep="last" if is_replay else "first", maintain_order=True)
+        frame = _news(frame).unique(KEY, keep="last", maintain_order=True)
+    first = frame.filter(~replacing).unique(KEY, keep="first", maintain_order=True)
     return first, frame.filter(replacing).unique(KEY, keep="last", maintain_order=True)
+
+
+def _news(frame: pl.DataFrame) -> pl.DataFrame:
+    """Without the rows of the REST interface that say what the row before them with their key said."""
+    is_rest = pl.col("channel") == REST
+    if frame.filter(is_rest).is_empty():
+        return frame
+    is_said = (pl.col(name).eq_missing(pl.col(name).shift(1).over(KEY)) for name in CONTENT)
+    return frame.filter(~(is_rest & pl.all_horizontal(is_said)))

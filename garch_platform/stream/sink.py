@@ -89,8 +89,11 @@ class Sink:
         replaced = self._replaced(replacing)
         self._counts.written += new + filled + replaced
         self._counts.filled += filled
-        bars = rows.filter(pl.col("channel") == CHANNELS["b"]).height
-        self._counts.duplicates += bars - new
+        is_bar = pl.col("channel") == CHANNELS["b"]
+        bars = rows.filter(is_bar)
+        held = first.filter(is_bar)
+        corrected = bars.select(KEY).unique().height - held.height if self._is_replay else 0
+        self._counts.duplicates += bars.height - corrected - new
 
     def _taken(self, rows: pl.DataFrame) -> int:
         """Rows that were new, or of a replay and other than the stored ones."""

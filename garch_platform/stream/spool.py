@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -42,7 +43,7 @@ class SpooledBatch(NamedTuple):
 
 
 class Spool:
-    """A bounded queue of batches on disk.
+    """A bounded queue of batches on disk; one thread may add while another takes away.
 
     Args:
         folder: made when the first batch comes.
@@ -55,6 +56,7 @@ class Spool:
         self.lost: list[tuple[int, int]] = []
         """First and last microsecond of the batches that could not be read."""
         self._last = 0
+        self._adding = threading.Lock()
 
     @property
     def files(self) -> list[Path]:
@@ -120,16 +122,17 @@ class Spool:
     def _write(self, table: str, rows: pl.DataFrame, suffix: str) -> Path:
         content = rows.write_ipc(None).getvalue()
         limit = int(self.megabytes * 2**20)
-        used = self.bytes
-        if used + len(content) > limit:
-            raise StoreFull(
-                f"spool {self.folder} holds {used:,} of {limit:,} bytes; {rows.height} more rows do not fit: "
-                "bring the database back, or raise websocket.spool_megabytes"
-            )
         times = rows["timestamp" if "timestamp" in rows.columns else "gap_start"].dt.timestamp("us")
         span = f"{times.min()!s}-{times.max()!s}"
-        name = f"{self._number():020d}.{table}.{span}{suffix}"
-        return write_durably(self.folder / name, content)
+        with self._adding:
+            used = self.bytes
+            if used + len(content) > limit:
+                raise StoreFull(
+                    f"spool {self.folder} holds {used:,} of {limit:,} bytes; {rows.height} more rows do not fit: "
+                    "bring the database back, or raise websocket.spool_megabytes"
+                )
+            name = f"{self._number():020d}.{table}.{span}{suffix}"
+            return write_durably(self.folder / name, content)
 
 
 def write_durably(path: Path, content: bytes) -> Path:

@@ -1,8 +1,13 @@
-"""From the stream into ``market_data``: in batches, in a thread, by way of the disk.
+"""From the stream into ``market_data``: in batches, by way of the disk.
 
-A batch is first put into the spool as a whole, then the database takes what is spooled, the oldest first.
-So a batch is there or not, whenever the process is killed, and while the database is away the batches
-wait in their order. What is written twice is there once: a batch that failed half-way is written again.
+A batch is put into the spool as a whole, in a thread; in another one the database takes what is spooled, the
+oldest first (`garch_platform.stream.drain`). So a batch is there or not, whenever the process is killed, and
+while the database is away or hangs the batches wait in their order. What is written twice is there once: a
+batch that failed half-way is written again.
+
+Before a batch of a replay is spooled the recycler is asked which bars were another symbol's. Where the run
+that sent them does not answer any more, all of them count as such: it took that knowledge with it, so waiting
+would not bring it back, and no bar of another symbol may pass for a symbol's own.
 """
 
 from __future__ import annotations
@@ -20,29 +25,28 @@ import polars as pl
 
 from garch_platform.errors import StoreError, StreamError
 from garch_platform.stream.counts import Counts
+from garch_platform.stream.drain import Drain
 from garch_platform.stream.endpoint import Endpoint
 from garch_platform.stream.gaps import Gaps, Span
 from garch_platform.stream.journal import GapJournal
 from garch_platform.stream.live_database import LiveDatabase
 from garch_platform.stream.resume import StoredBars
-from garch_platform.stream.rows import CHANNELS, MARKET_DATA, BarRow, rows_frame
-from garch_platform.stream.sink import Sink
+from garch_platform.stream.rows import CHANNELS, MARKET_DATA, BarRow, Proxied, rows_frame
 from garch_platform.stream.spool import Spool
+from garch_platform.stream.tasks import cancelled
 from garch_platform.stream.thread import DaemonThread
 
 __all__ = ["Writer"]
 
 logger = logging.getLogger(__name__)
 
-Proxies = Callable[[], Mapping[str, list[tuple[int, int]]]]
-
 STREAM_GAPS: Final = "stream_gaps"
 GAP_KEY: Final = ("symbol", "timeframe", "feed", "data_source", "gap_start")
 BATCHES_IN_MEMORY: Final = 8
-FIRST_RETRY: Final = 0.5
-LONGEST_RETRY: Final = 30.0
+FIRST_LOOK_SECONDS: Final = 5.0
+"""That the first connection waits for the database."""
 CLOSE_SECONDS: Final = 15.0
-"""That the database may take for a batch at the end; then the rest stays on disk."""
+"""That the disk may take for a batch at the end."""
 POLL_SECONDS: Final = 0.25
 
 
@@ -53,16 +57,8 @@ class _Batch:
     missing: list[Span] = field(default_factory=list)
 
 
-@dataclass
-class _Outcome:
-    """What a thread found out, to be applied in the loop."""
-
-    resumed: dict[str, int] | None = None
-    lost: list[Span] = field(default_factory=list)
-
-
 class Writer:
-    """Takes bars in the event loop and writes them in a thread.
+    """Takes bars in the event loop, and sees that they come into the database.
 
     Args:
         database: with the tables ``market_data``, ``stream_gaps`` and ``symbols``.
@@ -70,7 +66,7 @@ class Writer:
         endpoint: that the rows come from.
         gaps: what is missing; kept in ``journal`` before later bars are stored.
         stored: where the stream is taken up again.
-        proxies: the spans in which bars were another symbol's, asked once a batch.
+        proxied: asks a recycler which bars were another symbol's; null in mode alpaca.
         resumed: called in the loop once `stored` is known: symbol → its last stored bar.
         flush_seconds: longest time that a bar waits.
         flush_rows: bars a batch; as many as a few batches wait in memory, then the stream is not read on.
@@ -85,57 +81,55 @@ class Writer:
         gaps: Gaps,
         journal: GapJournal,
         stored: StoredBars,
-        proxies: Proxies,
+        proxied: Callable[[], Proxied | None] | None,
         resumed: Callable[[Mapping[str, int]], None],
         counts: Counts,
         flush_seconds: float,
         flush_rows: int,
     ) -> None:
-        self.database = database
         self.spool = spool
         self.endpoint = endpoint
         self.flush_seconds = flush_seconds
         self.flush_rows = flush_rows
-        self.error: str | None = None
-        """Why the database does not take rows at present."""
         self._gaps = gaps
         self._journal = journal
-        self._stored = stored
-        self._proxies = proxies
-        self._resumed = resumed
+        self._proxied = proxied
         self._counts = counts
+        self._drain = Drain(
+            database,
+            spool,
+            endpoint,
+            stored=stored,
+            resumed=resumed,
+            reopened=gaps.reopen,
+            counts=counts,
+        )
+        self._error: str | None = None
         self._rows: list[BarRow] = []
         self._gap_rows: list[dict[str, Any]] = []
         self._before: list[Span] = []
         self._full = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
-        self._thread = DaemonThread("stream-writer")
-        self._sink = Sink(database, spool, endpoint, counts, self._report)
-        self._in_flight: list[_Batch] = []
-        self._is_abandoned = False
+        self._thread = DaemonThread("stream-spool")
         self._is_ending = False
         self._storing_since: float | None = None
-        self._known_proxies: Mapping[str, list[tuple[int, int]]] = {}
         self._flushing = asyncio.Lock()
-        self._is_closing = False
-        self._failures = 0
-        self._retry_at = 0.0
 
     @property
-    def waiting(self) -> int:
-        """Rows in memory."""
-        return len(self._rows)
+    def error(self) -> str | None:
+        """Why disk or database do not take rows at present; null if they do."""
+        return self._error or self._drain.error
 
     async def take(self, row: BarRow) -> None:
-        """Take a bar, when there is room for it; it is written within ``flush_seconds``.
+        """Take a bar, when there is room for it; it is on disk within ``flush_seconds``.
 
         Raises:
-            StreamError: the client ends and the database hangs: there will be no room.
+            StreamError: the client ends and the disk hangs: there will be no room.
         """
         while not self._room.is_set():
             if self._is_ending and self._is_stuck():
-                raise StreamError("the database does not answer, and no bars fit into memory any more")
+                raise StreamError(f"{self.spool.folder} takes no rows, and no bars fit into memory any more")
             with suppress(TimeoutError):
                 async with asyncio.timeout(POLL_SECONDS):
                     await self._room.wait()
@@ -162,29 +156,34 @@ class Writer:
         )
 
     async def run(self) -> None:
-        """Write batches until `close`."""
-        while not self._is_closing:
-            try:
-                async with asyncio.timeout(self.flush_seconds):
-                    await self._full.wait()
-            except TimeoutError:
-                pass
-            await self.flush()
+        """Write batches for ever, also while `close` writes the last."""
+        draining = asyncio.create_task(self._drain.run())
+        try:
+            while True:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(self.flush_seconds):
+                        await self._full.wait()
+                if draining.done():
+                    draining.result()
+                await self.flush()
+        finally:
+            await cancelled(draining)
+
+    async def ready(self) -> None:
+        """Wait until it is known where the stream goes on; not for long, the database may be away."""
+        await self._drain.first_look(FIRST_LOOK_SECONDS)
 
     async def flush(self) -> None:
-        """Write everything taken so far, to the database or the spool."""
+        """Put everything taken so far on disk, for the database."""
         async with self._flushing:
             while True:
                 batch = self._cut()
-                is_idle = not batch.rows and not batch.gaps
-                if is_idle and not self._has_work():
+                if not batch.rows and not batch.gaps:
                     return
-                self._in_flight.append(batch)
-                outcome = await asyncio.get_running_loop().run_in_executor(self._thread, self._store, batch)
-                if outcome.resumed is not None:
-                    self._resumed(outcome.resumed)
-                for span in outcome.lost:
+                lost = await asyncio.get_running_loop().run_in_executor(self._thread, self._store, batch)
+                for span in lost:
                     self._gaps.reopen(span)
+                self._drain.stir()
                 if len(self._rows) < self.flush_rows:
                     return
 
@@ -193,47 +192,28 @@ class Writer:
         self._is_ending = True
 
     async def close(self) -> None:
-        """Write the rest, try what is spooled once more, and end the thread.
+        """Put the rest on disk, let the database take what it can, and end the threads.
 
-        A database that does not answer is not waited for: what it has not taken is in the spool then.
+        Neither is waited for if it hangs. Rows that are on disk come into the database at the next run; those
+        that are not will be asked for again.
         """
-        self._is_closing = True
-        self._full.set()
-        flushing = asyncio.create_task(self._flush_all())
+        flushing = asyncio.create_task(self.flush())
         while not flushing.done():
             await asyncio.wait([flushing], timeout=POLL_SECONDS)
             if self._is_stuck():
                 flushing.cancel()
-                self._spool_rest()
+                self._error = f"{self.spool.folder} took no rows in {CLOSE_SECONDS:g} s"
+                logger.error("%s; they will be asked for again", self._error)
+                self._thread.shutdown(wait=False)
                 return
         flushing.result()
         self._thread.shutdown(wait=True)
+        await self._drain.finish()
         self._save_journal(self._gaps.snapshot())
-
-    async def _flush_all(self) -> None:
-        for _ in range(2):
-            self._retry_at = 0.0
-            await self.flush()
 
     def _is_stuck(self) -> bool:
         since = self._storing_since
         return since is not None and time.monotonic() - since > CLOSE_SECONDS
-
-    def _spool_rest(self) -> None:
-        """In the loop: put what the thread still holds, and what waits for it, on disk."""
-        self.error = f"the database did not answer in {CLOSE_SECONDS:g} s"
-        logger.error("%s; the rest waits in %s", self.error, self.spool.folder)
-        outcome = _Outcome()
-        self._is_abandoned = True
-        for batch in [*self._in_flight, self._cut()]:
-            self._make_durable(batch, self._known_proxies, outcome)
-        for span in outcome.lost:
-            self._gaps.reopen(span)
-        self._save_journal(self._gaps.snapshot())
-        self._thread.shutdown(wait=False)
-
-    def _has_work(self) -> bool:
-        return time.monotonic() >= self._retry_at and (not self._stored.is_known or bool(self.spool.files))
 
     def _cut(self) -> _Batch:
         rows, self._rows = self._rows, []
@@ -244,39 +224,40 @@ class Writer:
         missing, self._before = [*self._before, *now], now
         return _Batch(rows, gaps, missing)
 
-    def _store(self, batch: _Batch) -> _Outcome:
-        """In the thread: make a batch durable, then let the database take it; a store may be away."""
+    def _store(self, batch: _Batch) -> list[Span]:
+        """In the thread: make a batch durable; the spans of rows for which there was no room."""
         self._storing_since = time.monotonic()
         try:
-            return self._stored_batch(batch)
+            return self._stored(batch)
         finally:
             self._storing_since = None
 
-    def _stored_batch(self, batch: _Batch) -> _Outcome:
-        outcome = _Outcome()
-        if batch.rows:
-            self._known_proxies = self._proxies()
-        self._make_durable(batch, self._known_proxies, outcome)
-        self._in_flight.remove(batch)
-        try:
-            if not self._stored.is_known and time.monotonic() >= self._retry_at:
-                outcome.resumed = self._stored.read()
-        except StoreError as error:
-            self._away(error)
-        self._drain()
-        outcome.lost += self._unreadable()
-        return outcome
-
-    def _make_durable(
-        self, batch: _Batch, proxies: Mapping[str, list[tuple[int, int]]], outcome: _Outcome
-    ) -> None:
+    def _stored(self, batch: _Batch) -> list[Span]:
         """Spans that are missing, then rows that may lie behind them."""
+        self._error = None
         self._save_journal(batch.missing)
+        lost: list[Span] = []
         if batch.rows:
-            self._keep(MARKET_DATA, rows_frame(batch.rows, self.endpoint, proxies), outcome)
+            lost = self._keep(MARKET_DATA, self._frame(batch.rows))
         if batch.gaps:
             rows = pl.DataFrame(batch.gaps).unique(GAP_KEY, keep="last", maintain_order=True)
-            self._keep(STREAM_GAPS, rows, outcome)
+            self._keep(STREAM_GAPS, rows)
+        return lost
+
+    def _frame(self, rows: Sequence[BarRow]) -> pl.DataFrame:
+        """The rows of ``market_data``; the recycler is asked now, when it has sent them all."""
+        if self._proxied is None:
+            return rows_frame(rows, self.endpoint, None)
+        proxied = self._proxied()
+        unknown = sum(proxied is None or row.run != proxied.run for row in rows)
+        if unknown:
+            logger.warning(
+                "the recycler that sent them cannot be asked any more whose bars %d of %d rows are: "
+                "stored as proxied",
+                unknown,
+                len(rows),
+            )
+        return rows_frame(rows, self.endpoint, proxied)
 
     def _save_journal(self, spans: Sequence[Span]) -> None:
         try:
@@ -284,65 +265,20 @@ class Writer:
         except StoreError as error:
             self._report(error)
 
-    def _drain(self) -> None:
-        """Write what is spooled, the oldest first, until the database refuses.
-
-        Not before it is known what was stored: rows of this process would pass for those of an earlier one.
-        """
-        if time.monotonic() < self._retry_at or not self._stored.is_known:
-            return
-        try:
-            for batch in self.spool.batches():
-                if self._is_abandoned:
-                    return
-                self._sink.write(batch.table, batch.rows)
-                self.spool.remove(batch)
-        except StoreError as error:
-            self._away(error)
-            return
-        if self._failures:
-            logger.info("the database takes rows again; everything spooled is written")
-            self._failures, self._retry_at, self.error = 0, 0.0, None
-
-    def _away(self, error: StoreError) -> None:
-        if not self._failures:
-            logger.warning("the database is away, rows wait in %s: %s", self.spool.folder, error)
-        self.error = str(error)
-        self._retry_at = time.monotonic() + min(FIRST_RETRY * 2.0**self._failures, LONGEST_RETRY)
-        self._failures += 1
-
     def _report(self, error: StoreError) -> None:
-        self.error = str(error)
+        self._error = str(error)
         logger.error("%s", error)
 
-    def _keep(self, table: str, rows: pl.DataFrame, outcome: _Outcome) -> None:
+    def _keep(self, table: str, rows: pl.DataFrame) -> list[Span]:
         """Put a batch behind the others on disk; where there is no room, straight into the database."""
         try:
             self.spool.put(table, rows)
         except StoreError as error:
             self._report(error)
-            self._drain()
-            if not self.spool.files and self._written_directly(table, rows):
-                return
-            if table == MARKET_DATA:
+            if not self._drain.write_through(table, rows) and table == MARKET_DATA:
                 self._counts.lost += rows.height
-                outcome.lost += _lost_spans(rows, self._gaps.after)
-
-    def _written_directly(self, table: str, rows: pl.DataFrame) -> bool:
-        if self._failures or not self._stored.is_known:
-            return False
-        try:
-            self._sink.write(table, rows)
-        except StoreError as error:
-            self._away(error)
-            return False
-        return True
-
-    def _unreadable(self) -> list[Span]:
-        lost, self.spool.lost = self.spool.lost, []
-        return [
-            Span(symbol, first, last + 1, "spool") for first, last in lost for symbol in self._stored.symbols
-        ]
+                return _lost_spans(rows, self._gaps.after)
+        return []
 
 
 def _lost_spans(rows: pl.DataFrame, after: Callable[[int], int]) -> list[Span]:

@@ -149,19 +149,19 @@ def test_second_refresh_has_nothing_to_do(market: Launcher) -> None:
 
 
 @pytest.mark.slow
-def test_doing_it_all_again_leaves_the_same_rows_and_lake_versions(market: Launcher) -> None:
+def test_doing_it_all_again_leaves_the_same_rows_and_lake_versions(forgetful: Launcher) -> None:
     """History after daily, then daily after history: each owns its side of `history_end`.
 
     The template's days came from one run over their range, these come from one run a day.
     """
-    workspace = market.workspace
-    before, versions = market_of.contents(workspace, versions=False), _versions(market)
-    plan = refresh_plan(market, DAYS[-2], DAYS[-1], again=True)
+    workspace = forgetful.workspace
+    before, versions = market_of.contents(workspace, versions=False), _versions(forgetful)
+    plan = refresh_plan(forgetful, DAYS[-2], DAYS[-1], again=True)
     assert [run.job for run in plan.runs] == [HISTORY_JOB, *[DAILY_JOB] * 2, *[RANKING_JOB] * 2]
     for step in plan.runs:
-        market_of.run(market, [step])
+        market_of.run(forgetful, [step])
         market_of.assert_same(before, market_of.contents(workspace, versions=False))
-    assert _versions(market) == versions
+    assert _versions(forgetful) == versions
     assert workspace.database.read_table("revisions").is_empty()
 
 
@@ -215,32 +215,32 @@ def test_a_retired_symbol_keeps_its_rows_and_past_rankings(market: Launcher) -> 
     assert refresh_plan(market).runs == []
 
 
-def test_a_symbol_retired_on_a_day_is_ranked_until_then(market: Launcher) -> None:
-    market.workspace.registry.retire("DDD", DAYS[-1])
-    market.prepare()
+def test_a_symbol_retired_on_a_day_is_ranked_until_then(forgetful: Launcher) -> None:
+    forgetful.workspace.registry.retire("DDD", DAYS[-1])
+    forgetful.prepare()
     for day, pairs in ((DAYS[-2], 6 + 15), (DAYS[-1], 3 + 10)):
-        market_of.run(market, market.planner.ranking(day, day))
-        assert len(market.workspace.database.read_table("pair_rankings", ranking_date=day)) == pairs
+        market_of.run(forgetful, forgetful.planner.ranking(day, day))
+        assert len(forgetful.workspace.database.read_table("pair_rankings", ranking_date=day)) == pairs
 
 
-def test_a_sector_without_symbols_is_an_empty_ranking(market: Launcher) -> None:
+def test_a_sector_without_symbols_is_an_empty_ranking(forgetful: Launcher) -> None:
     for symbol in ("AAA", "BBB", "CCC", "DDD"):
-        market.workspace.registry.retire(symbol, DAYS[0])
-    market.prepare()
-    market_of.run(market, market.planner.ranking(DAYS[-1], DAYS[-1], ["technology"]))
-    rows = market.workspace.database.read_table("pair_rankings", ranking_date=DAYS[-1])
+        forgetful.workspace.registry.retire(symbol, DAYS[0])
+    forgetful.prepare()
+    market_of.run(forgetful, forgetful.planner.ranking(DAYS[-1], DAYS[-1], ["technology"]))
+    rows = forgetful.workspace.database.read_table("pair_rankings", ranking_date=DAYS[-1])
     assert dict(rows.group_by("sector").len().iter_rows()) == {"all": 15}
 
 
 @pytest.mark.postgres
 @pytest.mark.slow
 def test_postgresql_holds_the_same_rows_as_sqlite(
-    market: Launcher, postgres_empty: str, tmp_path: Path
+    forgetful: Launcher, postgres_empty: str, tmp_path: Path
 ) -> None:
     """The same two sessions from the same lake: the tables are equal to the bit."""
-    wanted = market_of.contents(market.workspace, versions=False)
-    folder = market.workspace.settings.workspace
-    served = market_of.launcher(folder, storage={"database_url": postgres_empty})
+    wanted = market_of.contents(forgetful.workspace, versions=False)
+    folder = forgetful.workspace.settings.workspace
+    served = market_of.memory_launcher(folder, storage={"database_url": postgres_empty})
     market_of.run(
         served, served.planner.daily(DAYS[-2], DAYS[-1]) + served.planner.ranking(DAYS[-2], DAYS[-1])
     )

@@ -17,9 +17,9 @@ from websockets.asyncio.client import ClientConnection, connect
 from garch_platform.recycler.replay import REPLAYED
 from garch_platform.recycler.server import RecyclerServer
 from garch_platform.recycler.tick import Bar, Tick
-from garch_platform.recycler.wire import decode_messages
 from garch_platform.settings import load_settings
 from garch_platform.settings.live import Recycler, Secrets
+from garch_platform_tests.recycler.read_wire import decode_messages
 
 START = datetime(2018, 3, 1, 14, 30, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import Awaitable, Callable
 from datetime import UTC, date, datetime, timedelta
@@ -87,6 +88,20 @@ def test_commands_reach_the_replay_and_answer_with_the_status() -> None:
         assert sought == [date(2018, 3, 2), date(2018, 3, 2), START, START]
 
     run(scenario)
+
+
+def test_credentials_never_reach_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """The library writes the headers of a handshake at DEBUG."""
+
+    async def scenario(server: RecyclerServer, _: ScriptedReplay) -> None:
+        await asyncio.to_thread(control(server).status)
+        with pytest.raises(StreamError):
+            await asyncio.to_thread(control(server, secret="wrong-4711").status)
+
+    with caplog.at_level(logging.DEBUG), caplog.at_level(logging.DEBUG, "websockets.client"):
+        run(scenario)
+    assert "asyncio" in caplog.text
+    assert not any(secret in caplog.text for secret in (KEY, SECRET, "wrong-4711"))
 
 
 def test_what_the_replay_refuses_is_the_callers_error() -> None:

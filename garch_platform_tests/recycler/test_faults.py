@@ -16,8 +16,8 @@ from websockets.exceptions import ConnectionClosed
 
 from garch_platform.recycler.faults import Delivery, FaultInjector, are_on
 from garch_platform.recycler.server import RecyclerServer
-from garch_platform.recycler.wire import decode_messages
 from garch_platform.settings.live import Faults
+from garch_platform_tests.recycler.read_wire import decode_messages
 from garch_platform_tests.recycler.replay import (
     MINUTE,
     START,
@@ -168,6 +168,26 @@ def test_a_late_bar_comes_late() -> None:
         assert time.monotonic() - began >= 0.29
 
     run(scenario, delay=1.0, delay_seconds=0.3)
+
+
+@pytest.mark.parametrize(("then", "is_due"), [("bars", True), ("dailyBars", True), (None, False)])
+def test_a_late_bar_comes_to_a_client_that_has_subscribed_anew(then: str | None, is_due: bool) -> None:
+    """Unless it does not want it any more."""
+
+    async def scenario(server: RecyclerServer, replay: ScriptedReplay) -> None:
+        caller = await call(server)
+        await caller.subscribe(bars=["A"])
+        replay.give(make_tick(0, ["A"]))
+        await asyncio.sleep(0.05)
+        if then is None:
+            await caller.subscribe(bars=["B"])
+            await caller.ask(action="unsubscribe", bars=["A"])
+        else:
+            await caller.subscribe(**{then: ["B"]})
+        found = await received(caller, 1, seconds=0.5)
+        assert [(one["T"], one["S"]) for one in found] == [("b", "A")] * is_due
+
+    run(scenario, delay=1.0, delay_seconds=0.2)
 
 
 def test_a_connection_is_cut_after_its_bars_without_a_word() -> None:

@@ -17,7 +17,8 @@ from websockets.frames import Frame, Opcode
 from garch_platform.recycler import outbox
 from garch_platform.recycler import server as subject
 from garch_platform.recycler.server import RecyclerServer
-from garch_platform.recycler.wire import decode_messages, error
+from garch_platform.recycler.wire import error
+from garch_platform_tests.recycler.read_wire import decode_messages
 from garch_platform_tests.recycler.replay import (
     KEY,
     SECRET,

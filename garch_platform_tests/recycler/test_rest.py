@@ -9,13 +9,24 @@ from typing import Any
 import polars as pl
 import pytest
 
+from garch_platform.bars import Timeframe
 from garch_platform.recycler import emitted
 from garch_platform.recycler.daily import RunningDays, day_start
 from garch_platform.recycler.player import Player
-from garch_platform.recycler.rest import bars_page
+from garch_platform.recycler.rest import BadRequest, bars_page
 from garch_platform.recycler.tape import Tape
 from garch_platform.recycler.wire import bar_fields, rfc3339
-from garch_platform_tests.recycler.market import MINUTE, MemoryLake, TurnedTime, market_bars, play, player_of
+from garch_platform_tests.recycler.market import (
+    DAY,
+    DAYS,
+    MINUTE,
+    MemoryLake,
+    TurnedTime,
+    daily_bars,
+    market_bars,
+    play,
+    player_of,
+)
 
 NAMES = ["AAA", "BBB", "CCC", "DDD"]
 
@@ -115,3 +126,54 @@ def test_what_is_sent_meanwhile_is_not_missed(player: Player) -> None:
     last = player.ticks_sent[-1]  # type: ignore[attr-defined]
     player._emitted.append(last.timestamp + 60 * MINUTE.duration, last.source, player.tape.view)
     assert count() == before + len(last.bars)
+
+
+HOUR = Timeframe.parse("1Hour")
+
+
+def replayed(timeframe: Timeframe, stamps: str) -> Player:
+    """A replay that has ended, of two sessions' bars of ``timeframe``, under the symbol AAA."""
+    if timeframe.is_daily:
+        bars = daily_bars(["AAA"], DAYS[:2])
+    else:
+        minutes = range(0, 390, timeframe.minutes)
+        bars = market_bars({"AAA": minutes}, DAYS[:2]).with_columns(timeframe=pl.lit(timeframe.name))
+    found = player_of(Tape(MemoryLake(bars), timeframe), TurnedTime(), stamps=stamps)  # type: ignore[arg-type]
+    play(found)
+    return found
+
+
+def asked(player: Player, timeframe: str) -> list[dict[str, Any]]:
+    bars: list[dict[str, Any]] = bars_page(player, f"symbols=AAA&timeframe={timeframe}")["bars"].get(
+        "AAA", []
+    )
+    return bars
+
+
+@pytest.mark.parametrize(
+    ("timeframe", "stamps", "own", "others"),
+    [
+        (MINUTE, "live", ["1Min", "1T"], ["1Hour", "5Min"]),
+        (MINUTE, "historical", ["1Min", "1T"], ["1Hour", "2T"]),
+        (HOUR, "live", ["1Min", "1T"], ["1Hour", "1H"]),
+        (HOUR, "historical", ["1Hour", "1H"], ["1Min", "1T", "2H", "60T"]),
+        (DAY, "live", ["1Min", "1T"], ["1Hour", "5Min"]),
+        (DAY, "historical", ["1Day", "1D"], ["1Min", "1T"]),
+    ],
+)
+def test_bars_of_the_length_that_was_stamped_and_days_made_of_them(
+    timeframe: Timeframe, stamps: str, own: list[str], others: list[str]
+) -> None:
+    """In the live clock every bar is a minute's, whatever it was in the lake."""
+    player = replayed(timeframe, stamps)
+    sent = player.status()["ticks"]
+    for name in own:
+        bars = asked(player, name)
+        assert len(bars) == sent
+    for name in ("1Day", "1D"):
+        days = asked(player, name)
+        assert len(days) == (1 if stamps == "live" else 2)
+        assert sum(day["v"] for day in days) == sum(bar["v"] for bar in bars)
+    for name in [*others, "1W", "1Week", "1Month", "", "Min", "0Min", "1min", "٣Min"]:
+        with pytest.raises(BadRequest, match=f"^timeframe: .* is not served; ask for {own[0]}( or 1Day)?$"):
+            asked(player, name)

@@ -21,8 +21,9 @@ from garch_platform.errors import ConfigurationError, SourceError, StreamError
 from garch_platform.recycler.control import RecyclerControl
 from garch_platform.recycler.server import RecyclerServer
 from garch_platform.recycler.tick import Bar
-from garch_platform.recycler.wire import error, read_bar
+from garch_platform.recycler.wire import error
 from garch_platform.settings.live import Secrets
+from garch_platform_tests.recycler.read_wire import read_bar
 from garch_platform_tests.recycler.replay import (
     KEY,
     MINUTE,
@@ -336,6 +337,23 @@ def test_other_machines_are_not_let_in_with_the_known_credentials(server_url: st
     RecyclerServer(ScriptedReplay(), recycler_settings(server_url=server_url), secrets())
 
 
+@pytest.mark.parametrize("faults", [{}, {"disconnect_after": 1_000}], ids=["honest", "faulty"])
+def test_on_the_test_feed_all_symbols_are_all_and_those_that_are_named(faults: dict[str, Any]) -> None:
+    async def scenario(server: RecyclerServer, replay: ScriptedReplay) -> None:
+        caller = await call(server, path="/v2/test")
+        await caller.subscribe(bars=["*", "FAKEPACA", "AAPL"], dailyBars=["*"])
+        replay.give(make_tick(0, ["AAPL", "MSFT"]))
+        found = [(one["T"], one["S"]) for one in await caller.bars(5)]
+        bars = [("b", name) for name in ("AAPL", "MSFT", "FAKEPACA")]
+        assert found == [*bars, ("d", "AAPL"), ("d", "MSFT")]
+        other = await call(server)
+        await other.subscribe(bars=["*", "FAKEPACA"])
+        replay.give(make_tick(1, ["AAPL", "MSFT"]))
+        assert [one["S"] for one in await other.bars(2)] == ["AAPL", "MSFT"]
+
+    run(scenario, faults=faults)
+
+
 def test_tls_by_certificate_and_key(tmp_path: Path) -> None:
     authority = trustme.CA()
     issued = authority.issue_cert("127.0.0.1")
@@ -352,12 +370,45 @@ def test_tls_by_certificate_and_key(tmp_path: Path) -> None:
         await caller.subscribe(bars=["AAPL"])
         replay.give(make_tick(0, ["AAPL"]))
         assert sent(await caller.bars(1)) == list(make_tick(0, ["AAPL"]).bars)
-        control = RecyclerControl(server.url, SecretStr(KEY), SecretStr(SECRET), certificate=trusted)
-        assert (await asyncio.to_thread(control.status))["url"] == server.url
+        await controlled(server)
+
+    async def controlled(server: RecyclerServer) -> None:
+        key, secret = SecretStr(KEY), SecretStr(SECRET)
+        for right in (trusted, certificate):
+            control = RecyclerControl(server.url, key, secret, certificate=right)
+            assert (await asyncio.to_thread(control.status))["url"] == server.url
+        trustme.CA().cert_pem.write_to_path(tmp_path / "other.pem")
+        wrong: list[tuple[str, Path | None, type[Exception], str]] = [
+            (server.url, None, StreamError, "is not trusted.*websocket.recycler.tls_certificate"),
+            (server.url, tmp_path / "other.pem", StreamError, "is not trusted.*other.pem"),
+            (server.url.replace("127.0.0.1", "localhost"), trusted, StreamError, "Hostname mismatch"),
+            (server.url, tmp_path / "absent.pem", ConfigurationError, r"absent.pem \(websocket.recycler"),
+        ]
+        for url, given, kind, message in wrong:
+            with pytest.raises(kind, match=message):
+                await asyncio.to_thread(RecyclerControl(url, key, secret, certificate=given).status)
 
     run(scenario, **options)
     with pytest.raises(ConfigurationError, match=r"key.pem cannot be used"):
         RecyclerServer(ScriptedReplay(), recycler_settings(**{**options, "tls_certificate": key}), secrets())
+
+
+def test_a_control_that_expects_tls_says_that_there_is_none() -> None:
+    async def refuse(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        writer.close()
+
+    async def scenario(server: RecyclerServer, _: ScriptedReplay) -> None:
+        key, secret = SecretStr(KEY), SecretStr(SECRET)
+        control = RecyclerControl(server.url.replace("ws:", "wss:"), key, secret)
+        with pytest.raises(StreamError, match=r"no recycler answers at wss.*\(\w+.*\)"):
+            await asyncio.to_thread(control.status)
+        async with await asyncio.start_server(refuse, "127.0.0.1", 0) as plain:
+            url = f"wss://127.0.0.1:{plain.sockets[0].getsockname()[1]}"
+            with pytest.raises(StreamError, match="speaks no TLS that is understood here"):
+                await asyncio.to_thread(RecyclerControl(url, key, secret).status)
+
+    run(scenario)
 
 
 def test_credentials_never_reach_the_log(caplog: pytest.LogCaptureFixture) -> None:

@@ -19,13 +19,12 @@ from garch_platform.recycler.wire import (
     MSGPACK,
     Codec,
     codec_for,
-    decode_messages,
     decode_request,
     error,
-    read_bar,
     rfc3339,
     success,
 )
+from garch_platform_tests.recycler.read_wire import decode_messages, read_bar
 from garch_platform_tests.recycler.replay import MINUTE, START, make_bar
 
 EPOCH = datetime(1990, 1, 1, tzinfo=UTC)

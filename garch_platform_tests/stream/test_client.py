@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import threading
@@ -14,8 +15,10 @@ import polars as pl
 import pytest
 import trustme
 from polars.testing import assert_frame_equal
+from pydantic import SecretStr
 
 from garch_platform.errors import ConfigurationError, StreamError
+from garch_platform.recycler import service
 from garch_platform.settings import Secrets, Settings
 from garch_platform.store.database import Database
 from garch_platform.store.lake import Lake
@@ -88,6 +91,20 @@ FAULTS: dict[str, dict[str, Any]] = {
     "disconnect": {"disconnect_after": 200},
     "mute": {"mute_after": 200},
     "slow ack": {"slow_ack_seconds": 0.4},
+    "revise": {"revise": 0.3},
+    "revise, drop": {"revise": 0.3, "drop": 0.1},
+    "revise, duplicate": {"revise": 0.3, "duplicate": 0.3},
+    "revise, out of order": {"revise": 0.3, "out_of_order": 0.3},
+    "revise, delay": {"revise": 0.3, "delay": 0.2, "delay_seconds": 0.3},
+    "revise, disconnect": {"revise": 0.3, "disconnect_after": 100},
+    "revise, mute": {"revise": 0.3, "mute_after": 200},
+    "revise, all": {
+        "revise": 0.3,
+        "drop": 0.05,
+        "duplicate": 0.1,
+        "out_of_order": 0.1,
+        "disconnect_after": 200,
+    },
     "all": {"drop": 0.05, "duplicate": 0.1, "out_of_order": 0.1, "malformed": 0.05, "disconnect_after": 400},
 }
 
@@ -100,13 +117,46 @@ def test_no_fault_loses_or_doubles_a_bar(tmp_path: Path, market: Lake, sqlite: D
     assert_frame_equal(written(sqlite), source_bars(market), check_exact=True)
     counts = summary.counts
     rows = dict(sqlite.read_table("market_data")["channel"].value_counts().iter_rows())
-    assert rows.get("rest", 0) == counts.filled
+    is_revised = "revise" in FAULTS[fault]
+    assert rows.get("rest", 0) == counts.filled or is_revised
+    assert (rows.get("updated_bar", 0) > 30) == is_revised
     assert sqlite.read_table("stream_gaps")["bars_filled"].sum() >= counts.filled
-    assert counts.filled > 0 or fault not in ("drop", "disconnect", "mute", "all")
+    assert counts.filled > 0 or not {"drop", "disconnect_after", "mute_after"} & FAULTS[fault].keys()
     assert counts.duplicates > 0 or fault not in ("duplicate", "all")
     assert (counts.malformed > 0) == (fault in ("malformed", "all"))
-    assert (counts.reconnects > 0) == (fault in ("disconnect", "all"))
+    assert (counts.reconnects > 0) == ("disconnect_after" in FAULTS[fault])
     assert (counts.lost, counts.set_aside, summary.spooled_files) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("cut", [{"disconnect_after": 40}, {"mute_after": 60}], ids=["disconnect", "mute"])
+def test_a_correction_that_is_missed_comes_over_rest(
+    tmp_path: Path, sqlite: Database, cut: dict[str, int]
+) -> None:
+    """Each connection ends between a bar and its updated bar, which the stream never sends again."""
+    lake = small_market(tmp_path, symbols=["AMD"])
+    settings = edge_settings(tmp_path, recycler=with_faults(revise=1.0, **cut), mute_seconds=0.3)
+    summary = follow(lake, settings, sqlite, ["AMD"])
+    assert_frame_equal(written(sqlite), source_bars(lake), check_exact=True)
+    assert summary.counts.filled > 0
+    assert "correction" not in sqlite.read_table("stream_gaps")["cause"]
+
+
+def test_a_client_that_stops_before_a_correction_asks_for_it(tmp_path: Path, sqlite: Database) -> None:
+    lake = small_market(tmp_path, symbols=["AMD"])
+    settings = edge_settings(tmp_path, recycler={**with_faults(revise=1.0), "replay_speed": 60.0})
+    register(sqlite, "AMD")
+
+    async def scenario() -> StreamSummary:
+        stop, client = asyncio.Event(), client_of(settings, sqlite, ["AMD"])
+        async with server_of(lake, settings):
+            running = asyncio.create_task(client.run(stop))
+            await until(lambda: client.counts.bars == 3)
+            stop.set()
+            return await running
+
+    summary = asyncio.run(scenario())
+    assert summary.bars == 3
+    assert_frame_equal(written(sqlite), source_bars(lake).head(2), check_exact=True)
 
 
 def test_a_mute_socket_is_left(
@@ -388,3 +438,28 @@ def test_a_recycler_with_tls_is_followed(tmp_path: Path, market: Lake, sqlite: D
     settings = edge_settings(tmp_path, recycler={**with_faults(drop=0.1), **files, **url})
     assert follow(market, settings, sqlite).counts.filled > 0
     assert_frame_equal(written(sqlite), source_bars(market), check_exact=True)
+
+
+def test_credentials_never_reach_the_log(
+    tmp_path: Path, market: Lake, sqlite: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    """alpaca-py's sockets write every frame at DEBUG; whoever else uses their log keeps it as it is."""
+    secrets = Secrets(
+        garch_recycler_key=SecretStr("key-8163"), garch_recycler_secret=SecretStr("secret-2907")
+    )
+    settings = edge_settings(tmp_path, recycler=with_faults(drop=0.1))
+    register(sqlite, *SYMBOLS)
+
+    async def scenario() -> StreamSummary:
+        server = service.build(settings, secrets, market)
+        async with server:
+            return await build(settings, secrets, sqlite, SYMBOLS).run(until_replay_ends=True)
+
+    library = logging.getLogger("websockets.client")
+    with caplog.at_level(logging.DEBUG), caplog.at_level(logging.DEBUG, library.name):
+        assert asyncio.run(scenario()).counts.filled > 0
+        assert library.level == logging.DEBUG
+    assert any(record.levelno == logging.DEBUG for record in caplog.records)
+    traces = (secret.encode() for secret in ("key-8163", "secret-2907"))
+    assert not any(trace.decode() in caplog.text or trace.hex(" ") in caplog.text for trace in traces)
+    assert "61 75 74 68" not in caplog.text

@@ -206,3 +206,47 @@ def test_what_is_neither_seen_nor_answered_is_asked_for(
     gaps.interrupted("stop")
     assert all((span.end or 0) >= 0 for span in gaps.snapshot())
     assert set(range(MINUTES)) - held <= missing(gaps)
+
+
+def corrections(gaps: Gaps) -> list[Span]:
+    return [span for span in gaps.take() if span.cause == "correction"]
+
+
+def test_the_last_bar_before_an_interruption_is_looked_at_again() -> None:
+    """Its updated bar may have been missed; it is no gap, and one question answers it."""
+    gaps = Gaps(["A", "B"], step=STEP, may_be_corrected=True)
+    gaps.resume({"A": 3 * STEP})
+    assert corrections(gaps) == [Span("A", 3 * STEP, 3 * STEP + 1, "correction")]
+    gaps = Gaps(["A", "B"], step=STEP, may_be_corrected=True)
+    gaps.resume({})
+    gaps.seen("A", 7 * STEP)
+    for _ in range(3):
+        gaps.interrupted("reconnect")
+    span = Span("A", 7 * STEP, 7 * STEP + 1, "correction")
+    assert gaps.snapshot().count(span) == 1
+    pending = gaps.pending
+    (found,) = corrections(gaps)
+    gaps.interrupted("reconnect")
+    assert found == span
+    assert corrections(gaps) == []
+    assert gaps.pending == pending
+    gaps.answered(found, found.end or 0)
+    assert span not in gaps.snapshot()
+
+
+def test_alpacas_bars_are_not_looked_at_again() -> None:
+    gaps = Gaps(["A"], step=STEP)
+    gaps.resume({"A": 3 * STEP})
+    gaps.interrupted("reconnect")
+    assert corrections(gaps) == []
+
+
+def test_a_hole_among_many_bars_that_are_looked_at_again_stays_a_hole() -> None:
+    gaps = Gaps(["A"], step=STEP, may_be_corrected=True)
+    gaps.resume({"A": 0})
+    gaps.seen("A", 5 * STEP)
+    for minute in range(6, 100):
+        gaps.seen("A", minute * STEP)
+        gaps.interrupted("malformed")
+    assert gaps.pending > 0
+    assert 2 in missing(gaps)

@@ -16,8 +16,8 @@ import pytest
 from garch_platform.errors import StreamError
 from garch_platform.settings import Secrets
 from garch_platform.stream.endpoint import Endpoint, endpoint_of
-from garch_platform.stream.history import BarHistory, ReplayState
-from garch_platform.stream.rows import BarRow, instant, microseconds
+from garch_platform.stream.history import FOR_EVER, RUN_HEADER, BarHistory, ReplayState
+from garch_platform.stream.rows import BarRow, Proxied, instant, microseconds
 from garch_platform_tests.stream.edge import edge_settings, now
 
 Answer = tuple[int, dict[str, str], Any]
@@ -181,13 +181,18 @@ def test_the_end_of_a_span_does_not_belong_to_it(stub: Stub, endpoint: Endpoint)
     assert stub.asked[0]["end"] == instant(start + 59_999_999).isoformat()
 
 
-def test_proxies_stay_known_when_the_recycler_is_gone(stub: Stub, endpoint: Endpoint) -> None:
+def test_what_is_proxied_is_known_from_the_run_that_answers(stub: Stub, endpoint: Endpoint) -> None:
     known = {"XYZ": [{"proxy": "AAPL", "start": "2024-03-07 14:30:00+00:00", "end": None}]}
-    stub.answers = [(200, {}, known), (500, {}, {}), (200, {}, b"nonsense"), None]
+    run = {RUN_HEADER: "first"}
+    stub.answers = [(200, run, known), (500, run, {}), (200, run, b"nonsense"), (200, {}, known), None]
     state = ReplayState(endpoint)
-    spans = state.proxies()
-    assert spans["XYZ"][0][0] == microseconds(
-        instant(0).replace(year=2024, month=3, day=7, hour=14, minute=30)
-    )
-    assert all(state.proxies() == spans for _ in range(3))
+    start = microseconds(instant(0).replace(year=2024, month=3, day=7, hour=14, minute=30))
+    assert state.proxied() == Proxied("first", {"XYZ": [(start, FOR_EVER)]})
+    assert [state.proxied() for _ in range(4)] == [None] * 4
     assert state.status() is None
+
+
+def test_rows_know_the_run_that_gave_their_page(stub: Stub, ask: Callable[..., list[BarRow]]) -> None:
+    status, _, first = page("next", A=[BAR])
+    stub.answers = [(status, {RUN_HEADER: "first"}, first), page(None, A=[BAR])]
+    assert [row.run for row in ask("A")] == ["first", None]

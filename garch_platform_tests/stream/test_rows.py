@@ -15,7 +15,15 @@ from garch_platform.errors import ConfigurationError
 from garch_platform.settings import load_settings
 from garch_platform.settings.live import Secrets
 from garch_platform.stream.endpoint import Endpoint, endpoint_of
-from garch_platform.stream.rows import BarRow, bar_row, instant, microseconds, rows_frame, split_rows
+from garch_platform.stream.rows import (
+    BarRow,
+    Proxied,
+    bar_row,
+    instant,
+    microseconds,
+    rows_frame,
+    split_rows,
+)
 from garch_platform_tests.stream.edge import edge_settings
 
 MOMENT = datetime(2024, 3, 7, 14, 30, tzinfo=UTC)
@@ -26,9 +34,12 @@ def endpoint(folder: Path) -> Endpoint:
     return endpoint_of(edge_settings(folder), Secrets())
 
 
-def row(channel: str, symbol: str, minute: int, close: float = 1.0) -> BarRow:
+RUN = "first"
+
+
+def row(channel: str, symbol: str, minute: int, close: float = 1.0, run: str | None = RUN) -> BarRow:
     moment = microseconds(MOMENT + timedelta(minutes=minute))
-    return BarRow(channel, symbol, moment, 1.0, 1.0, 1.0, close, 10.0, None, None, moment)
+    return BarRow(channel, symbol, moment, 1.0, 1.0, 1.0, close, 10.0, None, None, moment, run)
 
 
 def test_both_codecs_give_the_same_row() -> None:
@@ -64,7 +75,7 @@ def test_updated_bars_win_over_bars_whatever_the_order(tmp_path: Path) -> None:
         row("daily_bar", "A", 0, 7.0),
         row("daily_bar", "A", 0, 8.0),
     ]
-    first, replacing = split_rows(rows_frame(rows, endpoint(tmp_path), {}))
+    first, replacing = split_rows(rows_frame(rows, endpoint(tmp_path), None))
     assert first.select("channel", "close").rows() == [("bar", 2.0), ("bar", 4.0)]
     assert replacing.select("channel", "timeframe", "close").rows() == [
         ("updated_bar", "1Min", 6.0),
@@ -76,13 +87,56 @@ def test_proxied_spans_mark_their_rows_and_no_others(tmp_path: Path) -> None:
     rows = [row("bar", symbol, minute) for symbol in ("A", "B") for minute in range(5)]
     rows += [row("daily_bar", "A", -870), row("daily_bar", "B", -870)]
     spans = {"A": [(rows[1].timestamp, rows[3].timestamp)]}
-    frame = rows_frame(rows, endpoint(tmp_path), spans)
+    frame = rows_frame(rows, endpoint(tmp_path), Proxied(RUN, spans))
     proxied = frame.filter(pl.col("is_proxy"))
     assert proxied.select("symbol", "timeframe", "timestamp").rows() == [
         ("A", "1Min", MOMENT + timedelta(minutes=1)),
         ("A", "1Min", MOMENT + timedelta(minutes=2)),
         ("A", "1Day", MOMENT - timedelta(minutes=870)),
     ]
+
+
+@pytest.mark.parametrize("asked", [None, "second"])
+def test_rows_of_a_run_that_was_not_asked_are_nobodys_own(tmp_path: Path, asked: str | None) -> None:
+    """Whatever another run says of the same stamps; and its rows come last, for they replace the others."""
+    rows = [row("bar", "A", 0, 2.0, "second"), row("bar", "A", 0, 1.0), row("bar", "B", 1), row("d", "A", 0)]
+    told = None if asked is None else Proxied(asked, {"B": [(0, 2**62)]})
+    frame = rows_frame(rows, endpoint(tmp_path), told)
+    assert frame["is_proxy"].to_list() == [True, True, True, asked is None]
+    assert frame["close"].to_list() == ([2.0, 1.0, 1.0, 1.0] if asked is None else [1.0, 1.0, 1.0, 2.0])
+
+
+def test_rows_without_a_run_are_a_symbols_own_only_where_they_are_alpacas(tmp_path: Path) -> None:
+    rows = [row("bar", "A", 0, run=None)]
+    assert rows_frame(rows, endpoint(tmp_path), Proxied(RUN, {}))["is_proxy"].all()
+    keys = Secrets(apca_api_key_id=SecretStr("PK"), apca_api_secret_key=SecretStr("secret"))
+    alpaca = endpoint_of(edge_settings(tmp_path, mode="alpaca"), keys)
+    assert not rows_frame(rows, alpaca, None)["is_proxy"].any()
+
+
+def test_of_a_replay_the_last_of_a_key_holds(tmp_path: Path) -> None:
+    """A bar before its correction, and after it what REST says, which has it too."""
+    rows = [row("bar", "A", 0, 1.0), row("updated_bar", "A", 0, 2.0)]
+    rows += [
+        row("bar", "A", 1, 3.0),
+        row("rest", "A", 1, 4.0),
+        row("rest", "A", 2, 5.0),
+        row("bar", "A", 2, 6.0),
+    ]
+    rows += [
+        row("bar", "A", 3, 7.0),
+        row("rest", "A", 3, 7.0),
+        row("rest", "A", 4, 8.0),
+        row("rest", "A", 4, 8.0),
+    ]
+    first, replacing = split_rows(rows_frame(rows, endpoint(tmp_path), None), is_replay=True)
+    assert first.select("channel", "close").rows() == [
+        ("rest", 4.0),
+        ("bar", 6.0),
+        ("bar", 7.0),
+        ("rest", 8.0),
+    ]
+    assert replacing.select("channel", "close").rows() == [("updated_bar", 2.0)]
 
 
 def test_the_recycler_is_found_by_its_settings(tmp_path: Path) -> None:

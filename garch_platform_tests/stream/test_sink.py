@@ -12,12 +12,12 @@ from garch_platform.settings import Secrets
 from garch_platform.store.database import Database
 from garch_platform.stream.counts import Counts
 from garch_platform.stream.endpoint import endpoint_of
-from garch_platform.stream.rows import BarRow, rows_frame
+from garch_platform.stream.rows import BarRow, Proxied, rows_frame
 from garch_platform.stream.sink import Sink
 from garch_platform.stream.spool import Spool
 from garch_platform_tests.store.rows import register
 from garch_platform_tests.stream.edge import edge_settings
-from garch_platform_tests.stream.test_rows import row
+from garch_platform_tests.stream.test_rows import RUN, row
 
 SECRETS = {"apca_api_key_id": "PK", "apca_api_secret_key": "secret"}
 
@@ -33,7 +33,7 @@ class Edge:
 
     def write(self, *rows: BarRow, proxied: tuple[str, ...] = ()) -> Counts:
         spans = {symbol: [(0, 2**62)] for symbol in proxied}
-        self.sink.write("market_data", rows_frame(rows, self.endpoint, spans))
+        self.sink.write("market_data", rows_frame(rows, self.endpoint, Proxied(RUN, spans)))
         return self.counts
 
 

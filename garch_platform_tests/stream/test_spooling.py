@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,16 @@ from polars.testing import assert_frame_equal
 from garch_platform.errors import StoreError
 from garch_platform.store.database import Database
 from garch_platform.store.lake import Lake
-from garch_platform.stream import StreamSummary, writer
+from garch_platform.stream import StreamSummary, drain, writer
 from garch_platform.stream.spool import Spool
 from garch_platform_tests.store.rows import register
 from garch_platform_tests.stream.edge import (
     SYMBOLS,
+    VALUES,
     client_of,
     edge_settings,
     follow,
+    now,
     server_of,
     source_bars,
     until,
@@ -142,7 +145,7 @@ def test_a_database_that_hangs_does_not_hold_up_the_end(
     tmp_path: Path, market: Lake, sqlite: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What it has not taken waits on disk, and the next client writes it."""
-    monkeypatch.setattr(writer, "CLOSE_SECONDS", 0.3)
+    monkeypatch.setattr(drain, "CLOSE_SECONDS", 0.3)
     register(sqlite, *SYMBOLS)
     settings = edge_settings(tmp_path, recycler={"replay_speed": 12000.0}, flush_rows=20)
     hanging = HangingDatabase(sqlite)
@@ -199,3 +202,93 @@ def test_a_full_spool_is_loud_and_filled_later(
     assert "raise websocket.spool_megabytes" in caplog.text
     assert summary.counts.filled > 20
     assert_frame_equal(written(sqlite), source_bars(market), check_exact=True)
+
+
+@pytest.mark.parametrize("is_hanging_at_start", [True, False])
+def test_a_database_that_hangs_costs_nothing(
+    tmp_path: Path,
+    market: Lake,
+    sqlite: Database,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    is_hanging_at_start: bool,
+) -> None:
+    """It refuses nothing and says nothing: rows go to disk, the stream is read on, and the status says why.
+
+    In the live clock, where the database is asked first; closes tell the bars of a symbol apart.
+    """
+    monkeypatch.setattr(writer, "FIRST_LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(drain, "HANG_SECONDS", 0.3)
+    register(sqlite, *SYMBOLS)
+    settings = edge_settings(tmp_path, recycler={"replay_speed": 12000.0, "clock": "live"}, flush_rows=5)
+    hanging = HangingDatabase(sqlite)
+
+    async def scenario() -> StreamSummary:
+        async with server_of(market, settings):
+            client = client_of(settings, hanging)
+            if is_hanging_at_start:
+                hanging.answers.clear()
+            running = asyncio.create_task(client.run(until_replay_ends=True))
+            if not is_hanging_at_start:
+                await until(lambda: client.counts.written > 20)
+                hanging.answers.clear()
+            received = client.counts.received
+            await until(lambda: client.counts.received > received + 20 * settings.websocket.flush_rows)
+            await until(lambda: client.status().error is not None and len(client.spool.files) > 3)
+            status = client.status()
+            assert status.connected
+            assert "the database has not answered for" in (status.error or "")
+            await until(lambda: "the database has not answered for" in caplog.text)
+            hanging.answers.set()
+            await until(lambda: client.status().error is None)
+            return await running
+
+    summary = asyncio.run(scenario())
+    assert (summary.spooled_files, summary.counts.lost, summary.counts.reconnects) == (0, 0, 0)
+    found, source = (
+        rows.select("symbol", *VALUES).sort("symbol", "close")
+        for rows in (written(sqlite), source_bars(market))
+    )
+    assert_frame_equal(found, source, check_exact=True)
+
+
+def test_a_full_spool_lets_a_batch_pass_into_the_database(
+    tmp_path: Path, market: Lake, sqlite: Database
+) -> None:
+    """No batch fits on disk, and the database answers: nothing is lost, and nothing is asked for again."""
+    register(sqlite, *SYMBOLS)
+    settings = edge_settings(tmp_path, flush_rows=50, spool_megabytes=0.0001)
+
+    async def scenario() -> StreamSummary:
+        async with server_of(market, settings):
+            return await client_of(settings, sqlite).run(until_replay_ends=True)
+
+    summary = asyncio.run(scenario())
+    assert summary.counts.lost == 0
+    assert_frame_equal(written(sqlite), source_bars(market), check_exact=True)
+
+
+class SlowSpool(Spool):
+    """It takes its time to look into its folder."""
+
+    @property
+    def files(self) -> list[Path]:
+        time.sleep(0.002)
+        return super().files
+
+
+def test_two_threads_put_batches_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches of the stream and rows that the database refuses: no number is taken twice."""
+    monkeypatch.setattr("garch_platform.stream.spool.time.time_ns", lambda: 1)
+    spool, rows = SlowSpool(tmp_path, megabytes=10), pl.DataFrame({"timestamp": [now()]})
+
+    def put(name: str) -> None:
+        for _ in range(25):
+            spool.put(name, rows)
+
+    threads = [threading.Thread(target=put, args=(name,)) for name in ("a", "b")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({path.name.partition(".")[0] for path in spool.files}) == 50
