@@ -19,6 +19,7 @@ import yaml
 
 from garch_platform.settings import Settings, load_settings
 from garch_platform_tests import readme_tables
+from garch_platform_tests.architecture import ALLOWED
 from garch_platform_tests.conftest import free_port, shell_environment
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -212,6 +213,21 @@ def test_what_is_not_run_is_named_with_a_reason() -> None:
 
 def test_generated_tables_are_up_to_date() -> None:
     assert readme_tables.written(TEXT) == TEXT, "run python -m garch_platform_tests.readme_tables"
+
+
+def test_packages_are_listed_from_the_ground_up() -> None:
+    table = TEXT.partition("## The code")[2].partition("\n## ")[0]
+    rows = [re.findall(r"`(\w+)`", row.split("|")[1]) for row in table.splitlines() if row.startswith("| `")]
+    listed = [name for row in rows for name in row]
+    found = {path.stem for path in (ROOT / "garch_platform").iterdir() if path.suffix in ("", ".py")}
+    assert sorted(listed) == sorted(
+        found - {"__init__", "__main__", "__pycache__", "definitions", "templates"}
+    )
+    above: set[str] = set()
+    for row in rows:
+        above.update(row)
+        for name in row:
+            assert ALLOWED[name] & set(listed) <= above, name
 
 
 def test_settings_table_has_every_setting_and_its_default() -> None:
