@@ -18,8 +18,8 @@ from websockets.exceptions import InvalidHandshake, InvalidStatus, WebSocketExce
 from garch_platform.errors import GarchPlatformError, StreamError
 from garch_platform.recycler.replay import Replay
 from garch_platform.recycler.session import KEY_HEADER, SECRET_HEADER
-from garch_platform.recycler.socket_log import socket_log
 from garch_platform.recycler.wire import decode_request, rfc3339
+from garch_platform.rest.socket_log import socket_log
 from garch_platform.rest.tls import tls_context
 
 __all__ = ["CONTROL_PATH", "RecyclerControl", "command", "moment_of", "speed_of"]

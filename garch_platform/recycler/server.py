@@ -51,16 +51,15 @@ from garch_platform.recycler.outbox import (
 )
 from garch_platform.recycler.replay import Replay
 from garch_platform.recycler.session import Credentials, Session
-from garch_platform.recycler.socket_log import socket_log
 from garch_platform.recycler.wire import codec_for, error
+from garch_platform.rest.recycler_run import RUN_HEADER
+from garch_platform.rest.socket_log import socket_log
 from garch_platform.settings.live import LOOPBACK, Recycler, Secrets
 
-__all__ = ["FEEDS", "RUN_HEADER", "RecyclerServer"]
+__all__ = ["FEEDS", "RecyclerServer"]
 
 logger = logging.getLogger(__name__)
 
-RUN_HEADER: Final = "Recycler-Run"
-"""Of every answer, that of the stream's handshake included: what tells the runs of a server apart."""
 FEEDS: Final = ("iex", "sip", "test")
 TEST_FEED: Final = "test"
 MEBIBYTE: Final = 1024 * 1024

@@ -1,3 +1,3 @@
-"""Asking servers over HTTP: at an agreed pace, again where that may help, and Alpaca's REST interface."""
+"""Asking servers: at an agreed pace, again where that may help, over TLS; and Alpaca's REST interface."""
 
 __all__ = ()

@@ -13,8 +13,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
 from garch_platform.errors import StreamError
+from garch_platform.rest.recycler_run import RUN_HEADER
+from garch_platform.rest.socket_log import socket_log
 from garch_platform.stream.endpoint import Endpoint
-from garch_platform.stream.history import RUN_HEADER
 
 __all__ = ["BarFeed", "FeedError", "MalformedFrame"]
 
@@ -167,13 +168,6 @@ def _text(error: BaseException) -> str:
     return next(iter(str(error).splitlines()), "") or type(error).__name__
 
 
-def _socket_log() -> logging.Logger:
-    """The log of a socket without DEBUG, where the library writes every frame: credentials."""
-    log = logging.getLogger(f"{__name__}.sockets")
-    log.setLevel(max(logging.INFO, logger.getEffectiveLevel()))
-    return log
-
-
 def _parameters(endpoint: Endpoint) -> dict[str, Any]:
     """Of the library's connection."""
     context = endpoint.tls_context()
@@ -183,7 +177,7 @@ def _parameters(endpoint: Endpoint) -> dict[str, Any]:
         "close_timeout": CLOSE_SECONDS,
         "max_size": LARGEST_MESSAGE,
         "max_queue": FRAMES_AHEAD,
-        "logger": _socket_log(),
+        "logger": socket_log(__name__),
         **({} if context is None else {"ssl": context}),
     }
 

@@ -14,11 +14,12 @@ from urllib.parse import urlsplit
 
 from garch_platform.errors import SourceError, StreamError
 from garch_platform.rest.alpaca import ALPACA, AlpacaAccess, Server, bar_pages, bar_query
+from garch_platform.rest.recycler_run import RUN_HEADER
 from garch_platform.rest.request_pace import RequestFailed, RequestRefused
 from garch_platform.stream.endpoint import Endpoint
 from garch_platform.stream.rows import REST, BarRow, Proxied, bar_row, instant, microseconds
 
-__all__ = ["FOR_EVER", "RUN_HEADER", "BarHistory", "ReplayState", "is_recycler", "stamp_of"]
+__all__ = ["FOR_EVER", "BarHistory", "ReplayState", "is_recycler", "stamp_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -26,8 +27,6 @@ Page = dict[str, list[BarRow]]
 
 TIMEOUT_SECONDS: Final = 20.0
 PROBE_SECONDS: Final = 5.0
-RUN_HEADER: Final = "Recycler-Run"
-"""Of every answer of a recycler: what tells its runs apart."""
 UNAUTHORIZED: Final = 401
 SYMBOLS_REFUSED: Final = (400, 422)
 """Statuses of a request of which a symbol is not known; nothing is said of the others."""

@@ -14,9 +14,10 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from garch_platform.errors import StreamError
+from garch_platform.rest.recycler_run import RUN_HEADER
 from garch_platform.settings import Secrets
 from garch_platform.stream.endpoint import Endpoint, endpoint_of
-from garch_platform.stream.history import FOR_EVER, RUN_HEADER, BarHistory, ReplayState
+from garch_platform.stream.history import FOR_EVER, BarHistory, ReplayState
 from garch_platform.stream.rows import BarRow, Proxied, instant, microseconds
 from garch_platform_tests.stream.edge import edge_settings, now
 
